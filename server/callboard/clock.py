@@ -1,0 +1,80 @@
+"""Time and chance, injected.
+
+Deadlines are integers on the host's boot clock: it counts suspended time, never steps and is shared by
+every process of the host, so leases of different processes compare. UTC text is for people and is
+never compared.
+"""
+
+import math
+import secrets
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+
+Ids = Callable[[int], str]
+"""Makes `n` random bytes as lowercase hexadecimal text."""
+
+random_ids: Ids = secrets.token_hex
+
+
+class Clock(Protocol):
+    """The time of the host, or of a test that turns it by hand."""
+
+    @property
+    def boot_id(self) -> str:
+        """Names one boot of the host; deadlines of another boot mean nothing on this one."""
+        ...
+
+    def boot_ms(self) -> int:
+        """Milliseconds since the host booted, suspended time included."""
+        ...
+
+    def now(self) -> datetime:
+        """The wall clock, in UTC."""
+        ...
+
+    async def sleep_until(self, boot_ms: int) -> None:
+        """Sleep until the boot clock has reached `boot_ms`."""
+        ...
+
+
+class HostClock:
+    """The clock of this host. Where the system has no boot clock that counts suspended time, its
+    monotonic clock stands in for it."""
+
+    _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+    def __init__(self) -> None:
+        self._boot_id = _host_boot_id()
+
+    @property
+    def boot_id(self) -> str:
+        return self._boot_id
+
+    def boot_ms(self) -> int:
+        return time.clock_gettime_ns(self._CLOCK) // 1_000_000
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    async def sleep_until(self, boot_ms: int) -> None:
+        while (left := boot_ms - self.boot_ms()) > 0:
+            await anyio.sleep(left / 1000)
+
+
+def _host_boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        # Without the kernel's own name for this boot, the moment of booting names it, to the minute.
+        booted = time.time() - time.clock_gettime(HostClock._CLOCK)
+        return f"booted-{math.floor(booted / 60)}"
+
+
+def utc_text(moment: datetime) -> str:
+    """The one format of times in the store and in results: `YYYY-MM-DDTHH:MM:SS.mmmZ`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
