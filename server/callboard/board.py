@@ -1,0 +1,335 @@
+"""The board: one open store with everything that a process needs to serve it.
+
+Besides the way of a call, a process has duties that no call brings: renewing what the agents of its
+connected client hold, ending leases whose time is over, noticing processes that are gone, and sweeping
+the outbox.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import anyio
+from apsw import apsw_version, sqlite_lib_version
+
+from callboard import __version__, identity, process, replay, storefile
+from callboard.catalog import select
+from callboard.clock import Clock, HostClock, Ids, random_ids
+from callboard.dispatch import Dispatch, Progress, settle
+from callboard.domains import crew, projects, roster
+from callboard.errors import Refused
+from callboard.events import Event
+from callboard.feed import Feed
+from callboard.identity import Caller, Claim, Principal, Scope
+from callboard.repository import Repository
+from callboard.store import Command, Durability, Store, Tx
+from callboard.tool import Tool
+
+Transport = Literal["stdio", "http", "cli"]
+
+RENEWAL_MS = 2_000
+"""How often the leases of connected agents are looked at; less than half of the shortest lease."""
+
+SWEEP_MS = 1_000
+"""How often what is over is looked for."""
+
+PROCESSES_MS = 5_000
+"""How often other server processes are looked for."""
+
+TIDY_MS = 60_000
+"""How often the outbox and old request keys are swept."""
+
+CHECK_MS = 6 * 3600 * 1000
+"""How often the store's pages are looked through for damage, while it is small enough for that."""
+
+OUTBOX_KEPT_MS = 600_000
+"""How long an event stays in the outbox. Waiters read it within milliseconds."""
+
+STORE_SYSTEM = Caller("callboard", "system", "", "", "human", None)
+"""Who acts when nobody called. No agent can have this id."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a process is told at its start."""
+
+    db: Path | None = None
+    """The store's file; by default `.callboard/board.db` in the repository's main worktree."""
+    folder: Path = field(default_factory=Path.cwd)
+    """Where the process runs; its repository is the one around this folder."""
+    transport: Transport = "stdio"
+    agent: str | None = None
+    """The agent that this process is bound to."""
+    token: str | None = None
+    """The token of whom this process acts for."""
+    durability: Durability = "full"
+    toolsets: tuple[str, ...] = ("all",)
+    read_only: bool = False
+    allow_network: bool = False
+    renew: bool = True
+    """Whether the leases of connected agents are renewed in the background."""
+
+
+SWEEP_OUTBOX = Command("DELETE FROM _events WHERE created_boot_ms < :before")
+
+
+class Board:
+    """One store, open in one process."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        repository: Repository,
+        store: Store,
+        feed: Feed,
+        clock: Clock,
+        tools: Mapping[str, Tool[..., Any]],
+        dispatch: Dispatch,
+        process_id: str,
+    ) -> None:
+        self.config = config
+        self.repository = repository
+        self.store = store
+        self.feed = feed
+        self.clock = clock
+        self.tools = tools
+        self.principal: Principal | None = None
+        """Whom the process's own token stands for."""
+        self._dispatch = dispatch
+        self._process_id = process_id
+
+    async def call(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        token: Principal | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Any]:
+        """Carry out one call. `token` is whom the caller has authenticated as, if it has.
+
+        Raises `Refused`.
+        """
+        return await self._dispatch.call(name, arguments, self._claim(token), progress)
+
+    async def authenticate(self, token: str) -> Principal:
+        """Whom a token stands for. Raises Unauthenticated."""
+        return await self.store.read(
+            lambda tx: identity.authenticate(tx, token, store_id=self.store.info.store_id)
+        )
+
+    async def issue_token(
+        self,
+        *,
+        kind: Literal["agent", "human"],
+        name: str,
+        scope: Scope,
+        lifetime: timedelta | None = None,
+    ) -> str:
+        """A new token, to be shown once."""
+
+        def issued(tx: Tx) -> str:
+            token = identity.issue_token(
+                tx,
+                kind=kind,
+                name=name,
+                scope=scope,
+                store_id=self.store.info.store_id,
+                expires_unix_ms=identity.unix_ms(tx.wall + lifetime) if lifetime else None,
+            )
+            key_id = token.split(".")[2]
+            tx.tell(Event("roster", "token_created", f"made token {key_id} for {name}", subject=key_id))
+            settle(tx, STORE_SYSTEM)
+            return token
+
+        return await self.store.write(issued)
+
+    async def revoke_token(self, key_id: str) -> bool:
+        """End a token at once. False when it had been revoked before. Raises NotFound."""
+
+        def revoked(tx: Tx) -> bool:
+            ended = identity.revoke_token(tx, key_id)
+            if ended:
+                tx.tell(Event("roster", "token_revoked", f"revoked token {key_id}", subject=key_id))
+                settle(tx, STORE_SYSTEM)
+            return ended
+
+        return await self.store.write(revoked)
+
+    async def visible_tools(self, token: Principal | None = None) -> list[Tool[..., Any]]:
+        """The tools that a principal may call, in the catalogue's order. Whom nothing but arguments
+        identify sees everything that is not a human's alone."""
+        claim = self._claim(token)
+        if claim.token is None and claim.binding is None:
+            return [tool for tool in self.tools.values() if tool.who != "human"]
+        caller = await self.store.read(
+            lambda tx: identity.expected(tx, claim, project_id=self.repository.project_id)
+        )
+        return [
+            tool
+            for tool in self.tools.values()
+            if identity.may(caller.kind, who=tool.who, writes=tool.writes)
+        ]
+
+    async def sweep(self) -> None:
+        """End what is over."""
+
+        def swept(tx: Tx) -> None:
+            crew.sweep(tx)
+            settle(tx, STORE_SYSTEM)
+
+        await self.store.write(swept)
+
+    async def set_lock_delay(self, seconds: float) -> None:
+        """How long a path rests after a lease on it was lost, for every process of the store."""
+        await self.store.write(lambda tx: projects.set_setting(tx, "locks.delay_seconds", seconds))
+
+    async def health(self) -> dict[str, object]:
+        """Whether the store can be used, as of now; never from memory."""
+        facts: dict[str, object] = {"ok": True, "version": __version__, "sqlite": sqlite_lib_version()}
+        facts |= {"apsw": apsw_version(), "durability": self.config.durability}
+        try:
+            facts |= await self.store.health()
+        except Refused as refusal:
+            return facts | {"ok": False, "error": refusal.as_data()}
+        return facts
+
+    def _claim(self, token: Principal | None) -> Claim:
+        stdio = self.config.transport == "stdio"
+        return Claim(token=token or self.principal, binding=self.config.agent, stdio=stdio)
+
+    # Duties.
+
+    async def keep(self) -> None:
+        """Do what must be done though nobody calls, for as long as this runs."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.feed.poll)
+            tasks.start_soon(self._every, SWEEP_MS, self._sweep_if_due)
+            tasks.start_soon(self._every, PROCESSES_MS, self._look_for_processes)
+            tasks.start_soon(self._every, TIDY_MS, self._tidy)
+            tasks.start_soon(self._every, CHECK_MS, self._check)
+            if self.config.transport == "stdio" and self.config.renew:
+                tasks.start_soon(self._every, RENEWAL_MS, self._renew)
+
+    async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
+        while True:
+            await self.clock.sleep_until(self.clock.boot_ms() + period_ms)
+            try:
+                await duty()
+            except Refused as refusal:
+                # The store cannot be used now; the duty is done when it can be again.
+                log.warning("%s: %s", duty.__name__, refusal.message)
+            except Exception:
+                log.exception("%s failed", duty.__name__)
+
+    async def _sweep_if_due(self) -> None:
+        if await self.store.read(crew.is_due):
+            await self.sweep()
+
+    async def _look_for_processes(self) -> None:
+        own = process.ProcessName.own()
+        others = await self.store.read(lambda tx: tx.all(roster.PROCESS_HERE, pid_namespace=own.namespace))
+        gone = [other.process_id for other in others if not process.is_alive(other.pid, other.start_ticks)]
+        for process_id in gone:
+            await self.store.write(partial(roster.process_gone, process_id=process_id))
+
+    async def _renew(self) -> None:
+        """Renew for the agents that came last through this process: their sign of life, and what they
+        hold as soon as the half of it is over."""
+        due = await self.store.read(partial(crew.due_for_renewal, process_id=self._process_id))
+        if due:
+            principal = self.principal
+            await self.store.write(partial(crew.renew, agent_ids=due, principal=principal))
+
+    async def _check(self) -> None:
+        if self.store.info.path.stat().st_size <= storefile.CHECK_LIMIT:
+            await self.store.check()
+
+    async def _tidy(self) -> None:
+        def tidied(tx: Tx) -> None:
+            tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
+            replay.forget_old(tx)
+
+        await self.store.write(tidied)
+
+
+@asynccontextmanager
+async def open_board(
+    config: Config, *, clock: Clock | None = None, ids: Ids = random_ids
+) -> AsyncIterator[Board]:
+    """Open the store, making it if need be, until the block ends. Who serves it also runs its duties,
+    `Board.keep`.
+
+    Raises `storefile.Unusable` and ValueError, in sentences for the person at the terminal, and
+    `Unauthenticated` for a token that is not valid.
+    """
+    clock = clock or HostClock()
+    tools = select(config.toolsets, read_only=config.read_only)
+    repository = Repository.find(config.folder)
+    info = storefile.prepare(
+        config.db or repository.root / ".callboard" / "board.db",
+        boot_id=clock.boot_id,
+        boot_ms=clock.boot_ms(),
+        now=clock.now(),
+        new_store_id=lambda: ids(16),
+        allow_network=config.allow_network,
+    )
+    process_id = ids(8)
+    store = Store(info, clock=clock, ids=ids, process_id=process_id, durability=config.durability)
+    feed = Feed(store, clock, process_id)
+    dispatch = Dispatch(
+        store=store,
+        feed=feed,
+        clock=clock,
+        ids=ids,
+        tools=tools,
+        repository=repository,
+        process_id=process_id,
+    )
+    board = Board(
+        config,
+        repository=repository,
+        store=store,
+        feed=feed,
+        clock=clock,
+        tools=tools,
+        dispatch=dispatch,
+        process_id=process_id,
+    )
+    own = process.ProcessName.own()
+
+    def started(tx: Tx) -> None:
+        roster.restore_built_in(tx)
+        projects.ensure_project(
+            tx, project_id=repository.project_id, name=repository.name, root=repository.root
+        )
+        roster.process_started(
+            tx,
+            pid=own.pid,
+            start_ticks=own.start_ticks,
+            pid_namespace=own.namespace,
+            transport=config.transport,
+        )
+        settle(tx, STORE_SYSTEM)
+
+    try:
+        await store.write(started)
+        if config.token is not None:
+            board.principal = await board.authenticate(config.token)
+        yield board
+    finally:
+        with anyio.CancelScope(shield=True):
+            try:
+                await store.write(lambda tx: roster.process_ended(tx, process_id))
+            except Refused as refusal:
+                log.warning("the end of this process was not recorded: %s", refusal.message)
+            feed.close()
+            await anyio.to_thread.run_sync(store.close)

@@ -1,0 +1,351 @@
+"""One call from start to finish: look up, validate, identify, transact, answer.
+
+Every face (MCP, the command line) calls `Dispatch.call` and gets the answer as a plain object, or a
+refusal. Whatever else goes wrong is logged here, once, and becomes `internal_error` with a reference.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from callboard import globs, identity, replay, text
+from callboard.arguments import validated
+from callboard.clock import Clock, Ids
+from callboard.domains import history, locks, messages, projects, roster
+from callboard.errors import InternalError, InvalidPath, NotFound, Refused
+from callboard.feed import Feed, Listener
+from callboard.identity import Caller, Claim
+from callboard.params import RepoPath
+from callboard.repository import Repository
+from callboard.store import Command, Store, Tx
+from callboard.tool import Arguments, NotYet, Tool
+
+AnyTool = Tool[..., Any]
+Progress = Callable[[float], Awaitable[None]]
+
+RENEWAL_THROTTLE_MS = 1_000
+"""An agent's leases are renewed by its calls at most this often; each renewal reaches that much
+further, so a lease never ends sooner than its length after the agent's last call."""
+
+REMEMBERED_CALLERS = 10_000
+"""Of how many callers the time of their last renewal is remembered; forgetting costs one renewal."""
+
+PROGRESS_MS = 10_000
+"""How often a waiting call reports that it is still waiting."""
+
+OUTBOX = Command("""
+    INSERT INTO _events (source, topic, kind, subject, agent_id, project_id, created_boot_ms)
+    VALUES (:source, :topic, :kind, :subject, :agent_id, :project_id, :now)
+""")
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What an attempt came to: a result, a refusal that keeps what it wrote, or "not yet"."""
+
+    answer: Any
+    data: dict[str, Any] | None = None
+    unread: int = 0
+    replayed: bool = False
+
+
+class Dispatch:
+    """The way of a call through one process."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        feed: Feed,
+        clock: Clock,
+        ids: Ids,
+        tools: Mapping[str, AnyTool],
+        repository: Repository,
+        process_id: str,
+    ) -> None:
+        self.tools = tools
+        self.repository = repository
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._ids = ids
+        self._process_id = process_id
+        self._renewed_ms: dict[str, int] = {}
+        self._project_of: dict[str, str] = {}
+        self._repositories = {repository.project_id: repository}
+
+    async def call(
+        self, name: str, arguments: Mapping[str, Any], claim: Claim, progress: Progress | None = None
+    ) -> dict[str, Any]:
+        """Carry out one call; its result as a plain object.
+
+        Raises `Refused`: the operation's own refusals, the store's, or InternalError.
+        """
+        try:
+            return await self._call(name, arguments, claim, progress)
+        except Refused as refusal:
+            if refusal.__cause__ is not None:
+                log.warning("%s was refused with %s", name[:64], refusal.code, exc_info=refusal)
+            _neutralise(refusal)
+            raise
+        except Exception as error:
+            reference = self._ids(4)
+            log.exception("%s failed, reference %s", name[:64], reference)
+            raise InternalError(ref=reference) from error
+
+    async def _call(
+        self, name: str, arguments: Mapping[str, Any], claim: Claim, progress: Progress | None
+    ) -> dict[str, Any]:
+        tool = self.tools.get(name)
+        if tool is None:
+            near = text.nearest(name, self.tools)
+            raise NotFound(
+                f"There is no tool {text.neutralise(name[:64])[0]}.",
+                hint=f"Did you mean {near[0]}?" if near else "List the tools.",
+                kind="tool",
+                near=near,
+            )
+        given = validated(tool, arguments)
+        claim = replace(claim, argument=given.agent_id)
+        self._beat(claim)
+        call = _Call(
+            tool=tool,
+            claim=claim,
+            values=await self._with_named_paths(tool, claim, given),
+            request_key=getattr(given, "request_key", None),
+            digests=replay.digests(given.given()) if tool.writes else {},
+            project_id=self.repository.project_id,
+        )
+        if tool.waits_on is None:
+            outcome = await self._attempt(call)
+        else:
+            outcome = await self._waited(call, tool.waits_on, getattr(given, "wait_seconds", 0), progress)
+        if isinstance(outcome.answer, Refused):
+            raise outcome.answer
+        return _finished(tool, outcome)
+
+    # The agent is there: whatever it calls, and whatever comes of it, renews its leases.
+
+    def _beat(self, claim: Claim) -> None:
+        if (named := claim.named()) is None:
+            return
+        agent_id, now = named[0], self._clock.boot_ms()
+        if now - self._renewed_ms.get(agent_id, -RENEWAL_THROTTLE_MS) < RENEWAL_THROTTLE_MS:
+            return
+        if len(self._renewed_ms) >= REMEMBERED_CALLERS:
+            self._renewed_ms.clear()
+        self._renewed_ms[agent_id] = now
+
+        def seen(tx: Tx) -> None:
+            process_id = self._process_id if claim.stdio else None
+            if identity.is_valid(tx, claim.token) and roster.seen(tx, agent_id, process_id=process_id):
+                locks.renew_leases(tx, agent_id, slack_ms=RENEWAL_THROTTLE_MS)
+
+        self._store.post(seen)
+
+    # Paths: every spelling of a file has one name, found before the transaction begins, as it asks
+    # the file system about links.
+
+    async def _with_named_paths(self, tool: AnyTool, claim: Claim, given: Arguments) -> dict[str, Any]:
+        values = given.given()
+        if not any(values[name] is not None for name in tool.paths):
+            return values
+        repository = await self._repository_of(claim)
+        for name in tool.paths:
+            value = values[name]
+            if isinstance(value, str):
+                values[name] = _named_path(repository, name, value)
+            elif value is not None:
+                values[name] = [_named_path(repository, name, item) for item in value]
+        return values
+
+    async def _repository_of(self, claim: Claim) -> Repository:
+        named = claim.named()
+        agent_id = named[0] if named else ""
+        project_id = self._project_of.get(agent_id)
+        if project_id is None:
+            found = await self._store.read(lambda tx: roster.project_of(tx, agent_id))
+            if found is None:
+                return self.repository
+            self._project_of[agent_id] = project_id = found
+        if project_id not in self._repositories:
+            folder = await self._store.read(lambda tx: projects.folder_of(tx, project_id))
+            self._repositories[project_id] = await anyio.to_thread.run_sync(_repository_at, folder, project_id)
+        return self._repositories[project_id]
+
+    # One attempt, in one transaction.
+
+    async def _attempt(self, call: "_Call", gives_up_after: int | None = None) -> _Outcome:
+        run = self._store.write if call.tool.writes else self._store.read
+        return await run(lambda tx: self._operation(tx, call, gives_up_after))
+
+    def _operation(self, tx: Tx, call: "_Call", gives_up_after: int | None) -> _Outcome:
+        tool = call.tool
+        caller = call.caller(tx)
+        if call.request_key is not None:
+            stored = replay.recall(tx, caller.agent_id, tool.name, call.request_key, call.digests)
+            if stored is not None:
+                return _Outcome(None, stored, messages.unread(tx, caller.agent_id), replayed=True)
+        answer = tool.function(tx, caller, **call.values)
+        if isinstance(answer, NotYet) and gives_up_after is not None:
+            answer = answer.give_up(tx, gives_up_after)
+        data = None
+        if not isinstance(answer, NotYet | Refused):
+            data = tool.dump(answer)
+            if call.request_key is not None:
+                replay.remember(tx, caller.agent_id, tool.name, call.request_key, call.digests, data)
+        settle(tx, caller)
+        return _Outcome(answer, data, messages.unread(tx, caller.agent_id))
+
+    # Waiting: attempts with sleep between them. Each attempt is short and is never cut off, so that what
+    # it kept is known and can be taken back.
+
+    async def _waited(self, call: "_Call", topic: str, seconds: int, progress: Progress | None) -> _Outcome:
+        started = self._clock.boot_ms()
+        deadline = started + seconds * 1000
+        told = started
+        with self._feed.listen(topic) as news:
+            while True:
+                news.clear()
+                late = self._clock.boot_ms() >= deadline
+                with anyio.CancelScope(shield=True):
+                    outcome = await self._attempt(call, self._clock.boot_ms() - started if late else None)
+                if not isinstance(outcome.answer, NotYet):
+                    return outcome
+                try:
+                    await self._sleep(news, outcome.answer, deadline)
+                    now = self._clock.boot_ms()
+                    if progress is not None and now - told >= PROGRESS_MS:
+                        told = now
+                        await progress((now - started) / 1000)
+                except anyio.get_cancelled_exc_class():
+                    with anyio.CancelScope(shield=True):
+                        await self._take_back(call, outcome.answer, self._clock.boot_ms() - started)
+                    raise
+
+    async def _sleep(self, news: Listener, answer: NotYet, deadline: int) -> None:
+        """Sleep until it is worth trying again."""
+        again = min(answer.again_boot_ms, deadline)
+        while True:
+            await news.wait(again)
+            if self._clock.boot_ms() >= again:
+                return
+            news.clear()
+            if await self._store.read(answer.ready):
+                return
+
+    async def _take_back(self, call: "_Call", answer: NotYet, waited_ms: int) -> None:
+        if not call.tool.writes:
+            return
+
+        def ended(tx: Tx) -> None:
+            caller = call.caller(tx)
+            answer.give_up(tx, waited_ms)
+            settle(tx, caller)
+
+        try:
+            await self._store.write(ended)
+        except Refused as refusal:
+            log.warning("a cancelled wait was not taken back (%s); its own lease ends it", refusal.code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, ready for its transaction."""
+
+    tool: AnyTool
+    claim: Claim
+    values: dict[str, Any]
+    request_key: str | None
+    digests: dict[str, str]
+    project_id: str
+
+    def caller(self, tx: Tx) -> Caller:
+        """Who calls, as of this transaction. Raises what `identify` and `authorize` raise."""
+        find = identity.expected if self.tool.who == "anyone" else identity.identify
+        caller = find(tx, self.claim, project_id=self.project_id)
+        identity.authorize(caller, operation=self.tool.name, who=self.tool.who, writes=self.tool.writes)
+        return caller
+
+
+def settle(tx: Tx, caller: Caller) -> None:
+    """Write what the operation told: the ledger, the outbox and the inboxes, in its own transaction."""
+    for event in tx.events:
+        history.record(tx, caller, event)
+        tx.run(
+            OUTBOX,
+            source=tx.process_id,
+            topic=event.topic,
+            kind=event.kind,
+            subject=event.subject,
+            agent_id=event.agent_id or caller.agent_id,
+            project_id=event.project_id or caller.project_id,
+            now=tx.now,
+        )
+    messages.deliver(tx, caller.project_id)
+
+
+def _repository_at(folder: Path | None, project_id: str) -> Repository:
+    """The repository of a project; where its folder is gone, paths are named by their text alone."""
+    folder = folder or Path("/nowhere")
+    try:
+        return Repository.find(folder)
+    except ValueError:
+        return Repository(folder, folder, project_id, folder.name, folds_case=False)
+
+
+def _named_path(repository: Repository, argument: str, spelling: str) -> RepoPath:
+    try:
+        path = RepoPath(repository.spell(spelling))
+    except globs.InvalidPattern as invalid:
+        raise InvalidPath(
+            f"{argument} cannot be used: {invalid.rule}.",
+            file_path=text.neutralise(spelling[:200])[0],
+            rule=invalid.rule,
+        ) from None
+    path.is_file = (
+        globs.is_literal(path) and not spelling.endswith(("/", "\\")) and not repository.is_folder(path)
+    )
+    return path
+
+
+def _finished(tool: AnyTool, outcome: _Outcome) -> dict[str, Any]:
+    """The result as it leaves: neutral text, and the facts that accompany any result."""
+    removed: dict[str, int] = {}
+    data: dict[str, Any] = _neutral(outcome.data, removed)
+    if outcome.replayed:
+        data["replayed"] = True
+    if outcome.unread:
+        data.setdefault("unread", outcome.unread)
+    if removed:
+        data["sanitized"] = removed
+    return data
+
+
+def _neutralise(refusal: Refused) -> None:
+    """Make a refusal's text neutral, like that of a result: it quotes other agents too."""
+    removed: dict[str, int] = {}
+    refusal.message = _neutral(refusal.message, removed)
+    refusal.hint = _neutral(refusal.hint, removed)
+    refusal.details = _neutral(refusal.details, removed)
+    if removed:
+        refusal.details["sanitized"] = removed
+
+
+def _neutral(value: Any, removed: dict[str, int]) -> Any:
+    if isinstance(value, str):
+        clean, found = text.neutralise(value)
+        for kind, count in found.items():
+            removed[kind] = removed.get(kind, 0) + count
+        return clean
+    if isinstance(value, dict):
+        return {_neutral(key, removed): _neutral(item, removed) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_neutral(item, removed) for item in value]
+    return value

@@ -1,0 +1,276 @@
+"""Leases: what is held, by whom, until when.
+
+A path is stored under its canonical name, `<project>:<repository-relative path or glob>`. Two names can
+only meet where the literal beginning of one lies at, above or below that of the other, so what could
+conflict is found by the ancestors of a prefix and one range below it, however many leases there are; the
+exact comparison is left for the few that are found.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+from callboard import globs
+from callboard.events import Event
+from callboard.store import Command, Query, Row, Tx
+
+Mode = Literal["exclusive", "shared"]
+
+MAX_HOLD_MS = 4 * 3600 * 1000
+"""How long a lease renews itself after the grant or the last renewal that its holder asked for: a
+client that stays connected for ever must not hold for ever."""
+
+TABLES: Mapping[Mode, str] = {"exclusive": "file_locks", "shared": "_lock_holders"}
+
+
+class Lease(Row):
+    file_path: str
+    agent_id: str
+    agent_role: str
+    reason: str
+    acquired_at: str
+    expires_at: str
+    project_id: str
+    prefix: str
+    fence: int
+    ttl_ms: int
+    granted_boot_ms: int
+    expires_boot_ms: int
+    renew_until_boot_ms: int
+    task_id: str | None
+    mode: Mode
+
+    @property
+    def path(self) -> str:
+        """The path as agents know it."""
+        return shown(self.file_path)
+
+
+COLUMNS = ", ".join(Lease.columns()[:-1])
+
+
+def name_of(project_id: str, path: str) -> str:
+    """The canonical name of a repository-relative path or glob."""
+    return f"{project_id}:{path}"
+
+
+def shown(name: str) -> str:
+    """A canonical name as agents know it: relative to their repository."""
+    return name.partition(":")[2]
+
+
+def prefix_of(name: str) -> str:
+    """The literal beginning of a canonical name, in whole segments."""
+    project, _, path = name.partition(":")
+    return f"{project}:{globs.literal_prefix(path)}"
+
+
+def neighbourhood(name: str) -> dict[str, str]:
+    """Where a lease must begin to be able to conflict with `name`: the values of `:above`, `:at` and
+    `:beyond` in a query."""
+    project, _, prefix = prefix_of(name).partition(":")
+    above = ",".join(_quoted(f"{project}:{ancestor}") for ancestor in globs.ancestors(prefix))
+    if prefix:
+        return {"above": f"[{above}]", "at": f"{project}:{prefix}/", "beyond": f"{project}:{prefix}0"}
+    return {"above": f"[{above}]", "at": f"{project}:", "beyond": f"{project};"}
+
+
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def overlap(one: str, other: str) -> bool:
+    """Whether two canonical names share a path."""
+    project, _, path = one.partition(":")
+    other_project, _, other_path = other.partition(":")
+    return project == other_project and globs.overlaps(path, other_path)
+
+
+def cover(outer: str, inner: str) -> bool:
+    """Whether every path of `inner` is one of `outer`."""
+    project, _, path = outer.partition(":")
+    other_project, _, other_path = inner.partition(":")
+    return project == other_project and globs.covers(path, other_path)
+
+
+# The unary plus keeps the planner on the prefix, of which an index finds the few that matter.
+NEAR = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases
+     WHERE prefix IN (SELECT value FROM json_each(:above)) AND +expires_boot_ms > :now
+    UNION ALL
+    SELECT {COLUMNS}, mode FROM _leases
+     WHERE prefix > :at AND prefix < :beyond AND +expires_boot_ms > :now
+""")
+HELD_BY = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases WHERE agent_id = :agent_id AND +expires_boot_ms > :now
+""")
+HELD_AT = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases WHERE file_path = :file_path AND +expires_boot_ms > :now
+""")
+IN_PROJECT = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases
+     WHERE project_id = :project_id AND fence > :after AND +expires_boot_ms > :now
+       AND (:agent_id IS NULL OR agent_id = :agent_id)
+       AND (:prefix IS NULL OR prefix = :prefix OR (prefix > :at AND prefix < :beyond))
+     ORDER BY fence LIMIT :limit
+""")
+
+
+class Count(Row):
+    count: int
+
+
+HELD_COUNT = Count.query("SELECT count(*) AS count FROM _leases WHERE agent_id = :agent_id")
+
+
+def near(tx: Tx, name: str) -> Iterator[Lease]:
+    """The live leases that `name` overlaps, whoever holds them."""
+    for lease in tx.iterate(NEAR, now=tx.now, **neighbourhood(name)):
+        if overlap(lease.file_path, name):
+            yield lease
+
+
+# A deadline is kept as an integer; its text is for people, and for carrying leases over a reboot.
+_DEADLINE_TEXT = "strftime('%Y-%m-%dT%H:%M:%fZ', :at, (({deadline} - :now) / 1000.0) || ' seconds')"
+
+
+def _take(mode: Mode) -> Query[Lease]:
+    return Lease.query(f"""
+        INSERT INTO {TABLES[mode]} ({COLUMNS}, renewed_at)
+        VALUES (:file_path, :agent_id, :agent_role, :reason, :at,
+                {_DEADLINE_TEXT.format(deadline=":deadline")},
+                :project_id, :prefix, :fence, :ttl_ms, :now, :deadline, :now + {MAX_HOLD_MS}, :task_id, NULL)
+        ON CONFLICT DO NOTHING
+        RETURNING {COLUMNS}, '{mode}' AS mode
+    """)
+
+
+def _extend(mode: Mode) -> Query[Lease]:
+    deadline = "max(expires_boot_ms, :deadline)"
+    return Lease.query(f"""
+        UPDATE {TABLES[mode]}
+           SET expires_boot_ms = {deadline}, expires_at = {_DEADLINE_TEXT.format(deadline=deadline)},
+               ttl_ms = :ttl_ms, renew_until_boot_ms = :now + {MAX_HOLD_MS}, renewed_at = :at,
+               reason = CASE WHEN :reason = '' THEN reason ELSE :reason END,
+               task_id = coalesce(:task_id, task_id)
+         WHERE file_path = :file_path AND agent_id = :agent_id AND expires_boot_ms > :now
+        RETURNING {COLUMNS}, '{mode}' AS mode
+    """)
+
+
+def _renew(mode: Mode) -> Command:
+    deadline = "max(expires_boot_ms, min(:now + ttl_ms + :slack_ms, renew_until_boot_ms))"
+    return Command(f"""
+        UPDATE {TABLES[mode]}
+           SET expires_boot_ms = {deadline}, expires_at = {_DEADLINE_TEXT.format(deadline=deadline)}
+         WHERE agent_id = :agent_id AND expires_boot_ms > :now
+    """)
+
+
+def _drop(mode: Mode) -> Command:
+    return Command(f"DELETE FROM {TABLES[mode]} WHERE file_path = :file_path AND agent_id = :agent_id")
+
+
+def _drop_expired(mode: Mode) -> Query[Lease]:
+    return Lease.query(f"""
+        DELETE FROM {TABLES[mode]} WHERE expires_boot_ms <= :now RETURNING {COLUMNS}, '{mode}' AS mode
+    """)
+
+
+MODES: tuple[Mode, ...] = ("exclusive", "shared")
+TAKE = {mode: _take(mode) for mode in MODES}
+EXTEND = {mode: _extend(mode) for mode in MODES}
+RENEW = {mode: _renew(mode) for mode in MODES}
+DROP = {mode: _drop(mode) for mode in MODES}
+DROP_EXPIRED = {mode: _drop_expired(mode) for mode in MODES}
+
+
+def take(
+    tx: Tx,
+    *,
+    file_path: str,
+    agent_id: str,
+    agent_role: str,
+    project_id: str,
+    mode: Mode,
+    ttl_ms: int,
+    reason: str,
+    task_id: str | None,
+    is_file: bool = False,
+    waited_ms: int = 0,
+) -> tuple[Lease, bool]:
+    """Grant a lease that nothing stands against, or refresh the agent's own; whether it was a refresh.
+
+    A refresh keeps its fence, and never shortens the lease or weakens its mode. A new grant has the
+    next fence, one for exclusive use in place of a shared one too.
+    """
+    deadline = tx.now + ttl_ms
+    asked = {
+        "agent_id": agent_id,
+        "file_path": file_path,
+        "reason": reason,
+        "task_id": task_id,
+        "ttl_ms": ttl_ms,
+    }
+    for held in ("exclusive", mode):
+        if (lease := tx.one(EXTEND[held], **asked, deadline=deadline, at=tx.at, now=tx.now)) is not None:
+            tell(tx, "lock_renewed", f"refreshed {lease.path}", lease)
+            return lease, True
+    tx.run(DROP["shared"], file_path=file_path, agent_id=agent_id)
+    fence = tx.next_fence()
+    taken = tx.one(
+        TAKE[mode],
+        **asked,
+        agent_role=agent_role,
+        project_id=project_id,
+        prefix=prefix_of(file_path),
+        fence=fence,
+        deadline=deadline,
+        at=tx.at,
+        now=tx.now,
+    )
+    if taken is None:
+        raise RuntimeError(f"{file_path} was granted over a live lease")
+    files = [taken.path] if is_file else []
+    tell(tx, "lock_acquired", f"locked {taken.path} ({mode})", taken, files=files, waited_ms=waited_ms)
+    return taken, False
+
+
+def renew_leases(tx: Tx, agent_id: str, *, slack_ms: int) -> None:
+    """Renew what an agent holds, as it has shown a sign of life: each lease by its own length and the
+    slack, up to the end of its automatic renewal. What is over stays over."""
+    for mode in MODES:
+        tx.run(RENEW[mode], agent_id=agent_id, slack_ms=slack_ms, at=tx.at, now=tx.now)
+
+
+def drop(tx: Tx, lease: Lease) -> None:
+    """End a lease."""
+    tx.run(DROP[lease.mode], file_path=lease.file_path, agent_id=lease.agent_id)
+
+
+def drop_expired(tx: Tx) -> list[Lease]:
+    """End the leases whose time is over; which they were."""
+    return [lease for mode in MODES for lease in tx.all(DROP_EXPIRED[mode], now=tx.now)]
+
+
+def tell(tx: Tx, kind: str, summary: str, lease: Lease, **details: object) -> None:
+    """Tell what happened to a lease, with all that its history needs."""
+    tx.tell(
+        Event(
+            "locks",
+            kind,
+            f"{summary}, fence {lease.fence}",
+            subject=lease.file_path,
+            details={
+                "file_path": lease.path,
+                "mode": lease.mode,
+                "fence": lease.fence,
+                "holder": lease.agent_id,
+                "expires_at": lease.expires_at,
+                "expires_boot_ms": lease.expires_boot_ms,
+                **details,
+            },
+            agent_id=None if kind == "lock_force_released" else lease.agent_id,
+            agent_role=None if kind == "lock_force_released" else lease.agent_role,
+            project_id=lease.project_id,
+        )
+    )

@@ -1,0 +1,430 @@
+"""The tools of file locks."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from callboard.domains.locks import leases, queue
+from callboard.domains.locks.answers import (
+    SHOWN,
+    ForceReleased,
+    Granted,
+    GrantedAll,
+    LeaseExpired,
+    Lock,
+    LockHeld,
+    LockPage,
+    LockState,
+    Released,
+    ReleasedAll,
+    StaleFence,
+    deadlock,
+    facts,
+    held_by_other,
+    lock_of,
+    not_owner,
+    told,
+    waiters_of,
+)
+from callboard.domains.locks.leases import Lease, Mode, name_of
+from callboard.domains.locks.queue import Request
+from callboard.errors import Forbidden, NotFound, QuotaExceeded, WaitTimeout
+from callboard.events import Notice
+from callboard.identity import MEMBER, Caller
+from callboard.params import (
+    AfterId,
+    AgentId,
+    Fence,
+    FilePath,
+    FilePaths,
+    Limit,
+    PathPrefix,
+    QueueSeconds,
+    Reason,
+    RepoPath,
+    TaskId,
+    Ttl,
+    WaitSeconds,
+    WhyNeeded,
+)
+from callboard.store import Row, Tx
+from callboard.tool import NotYet, fitted, tool
+
+MOST_LEASES = 1_000
+"""Leases that one agent may hold."""
+
+MOST_TICKETS = 100
+"""Requests with which one agent may wait."""
+
+LockMode = Annotated[Mode, Field(description="exclusive to edit, shared to keep others from editing")]
+
+
+# Asking for locks
+
+
+def _request(
+    caller: Caller, paths: list[RepoPath], mode: Mode, ttl_seconds: int, reason: str, task_id: str | None
+) -> Request:
+    names = {name_of(caller.project_id, path): path for path in paths}
+    return Request(
+        caller.agent_id,
+        caller.role,
+        caller.project_id,
+        caller.lead_id,
+        tuple(names),
+        mode,
+        ttl_seconds * 1000,
+        reason,
+        task_id,
+        frozenset(name for name, path in names.items() if path.is_file),
+    )
+
+
+def _acquire(
+    tx: Tx, request: Request, wait_seconds: int, queue_seconds: int
+) -> tuple[list[tuple[Lease, bool]], int] | NotYet | LockHeld:
+    """Take every path of the request or none: the leases with whether each was a refresh, and the
+    milliseconds waited; or what stands against it."""
+    queue.reap(tx)
+    ticket = queue.own_ticket(tx, request)
+    number = ticket.ticket if ticket else None
+    if (first := next(queue.blockers(tx, request, number), None)) is None:
+        _check_quota(tx, request)
+        taken = queue.grant(tx, request, ticket)
+        return taken, tx.now - ticket.enqueued_boot_ms if ticket else 0
+    if not wait_seconds and not queue_seconds:
+        raise held_by_other(tx, request, first, number)
+    standing = list(queue.blockers(tx, request, number))
+    if (walk := queue.circle(tx, request, number, standing)) is not None:
+        raise deadlock(tx, request, walk)
+    if ticket is None and tx.one(TICKET_COUNT, agent_id=request.agent_id) == Counted(MOST_TICKETS):
+        raise QuotaExceeded(
+            f"An agent waits with at most {MOST_TICKETS} requests.", quota="lock_requests", limit=MOST_TICKETS
+        )
+    ticket = queue.enter(tx, request, call=bool(wait_seconds), keep_ms=queue_seconds * 1000)
+    refusal = held_by_other(tx, request, first, ticket.ticket)
+    if not wait_seconds:
+        return refusal
+    ends = [blocker.until_boot_ms for blocker in standing if blocker.until_boot_ms > tx.now]
+    return NotYet(
+        again_boot_ms=min([*ends, tx.now + queue.SIGN_OF_LIFE_MS]),
+        ready=lambda tx: _could_go_on(tx, request),
+        give_up=lambda tx, waited_ms: _give_up(tx, request, queue_seconds, waited_ms),
+    )
+
+
+class Counted(Row):
+    count: int
+
+
+TICKET_COUNT = Counted.query("SELECT count(*) AS count FROM _lock_waiters WHERE agent_id = :agent_id")
+
+
+def _check_quota(tx: Tx, request: Request) -> None:
+    held = tx.one(leases.HELD_COUNT, agent_id=request.agent_id)
+    if held is not None and held.count + len(request.names) > MOST_LEASES:
+        raise QuotaExceeded(
+            f"An agent holds at most {MOST_LEASES} locks.",
+            quota="locks",
+            used=held.count,
+            limit=MOST_LEASES,
+            hint="Release what you no longer need, or lock a directory instead of its files.",
+        )
+
+
+def _could_go_on(tx: Tx, request: Request) -> bool:
+    ticket = queue.own_ticket(tx, request)
+    return ticket is None or next(queue.blockers(tx, request, ticket.ticket), None) is None
+
+
+def _give_up(tx: Tx, request: Request, queue_seconds: int, waited_ms: int) -> WaitTimeout:
+    ticket = queue.own_ticket(tx, request)
+    first = next(queue.blockers(tx, request, ticket.ticket), None) if ticket else None
+    known = facts(tx, request, first, ticket.ticket) if first and ticket else {}
+    hint = "Call again to wait from the end of the line, or do something else first."
+    if ticket and queue_seconds:
+        queue.hang_up(tx, ticket)
+        hint = f"Your place is kept for {queue_seconds} s; call again to go on waiting."
+    elif ticket:
+        queue.leave(tx, request, ticket)
+    said = f"Waited {waited_ms / 1000:.1f} s" + (f": {told(first)}" if first else ".")
+    return WaitTimeout(said, hint=hint, waited_ms=waited_ms, **known)
+
+
+# The tools
+
+
+@tool(writes=True, idempotent=True, profile="core", waits_on="locks")
+def acquire_file_lock(
+    tx: Tx,
+    caller: Caller,
+    file_path: FilePath,
+    mode: LockMode = "exclusive",
+    ttl_seconds: Ttl = 600,
+    reason: Reason = "",
+    wait_seconds: WaitSeconds = 0,
+    queue_seconds: QueueSeconds = 0,
+    task_id: TaskId | None = None,
+) -> Granted | NotYet | LockHeld:
+    """Take the lease on a file, directory or glob before you edit it, or refresh the one you hold.
+
+    Refused with lock_held while another agent's lease overlaps: then wait with wait_seconds, keep a
+    place with queue_seconds, or message the holder. Pass the returned fence on with what you write.
+    """
+    request = _request(caller, [file_path], mode, ttl_seconds, reason, task_id)
+    taken = _acquire(tx, request, wait_seconds, queue_seconds)
+    if isinstance(taken, NotYet | LockHeld):
+        return taken
+    [(lease, refreshed)], waited_ms = taken
+    granted: Granted = lock_of(tx, lease, Granted, refreshed=refreshed, granted_after_ms=waited_ms)
+    return granted
+
+
+@tool(writes=True, idempotent=True, profile="core", waits_on="locks")
+def acquire_file_locks(
+    tx: Tx,
+    caller: Caller,
+    file_paths: FilePaths,
+    mode: LockMode = "exclusive",
+    ttl_seconds: Ttl = 600,
+    reason: Reason = "",
+    wait_seconds: WaitSeconds = 0,
+    queue_seconds: QueueSeconds = 0,
+    task_id: TaskId | None = None,
+) -> GrantedAll | NotYet | LockHeld:
+    """Take the leases on several paths at once: all of them or none.
+
+    Use it when one change spans files; taking them one by one can end in a deadlock. Refused like
+    acquire_file_lock, naming the path that stands against it.
+    """
+    taken = _acquire(
+        tx, _request(caller, file_paths, mode, ttl_seconds, reason, task_id), wait_seconds, queue_seconds
+    )
+    if isinstance(taken, NotYet | LockHeld):
+        return taken
+    granted, waited_ms = taken
+    return GrantedAll(locks=[lock_of(tx, lease) for lease, _ in granted], granted_after_ms=waited_ms)
+
+
+@tool(writes=True, idempotent=True)
+def renew_file_lock(
+    tx: Tx, caller: Caller, file_path: FilePath, ttl_seconds: Ttl = 600, fence: Fence | None = None
+) -> Lock:
+    """Keep a lease that you hold for longer. Any call of yours renews it too; this names the length.
+
+    Refused with lease_expired or stale_fence once it is over: it is never revived, so acquire the path
+    again and look at what changed meanwhile.
+    """
+    lease = _own_lease(tx, caller, file_path, fence)
+    renewed, _ = leases.take(
+        tx,
+        file_path=lease.file_path,
+        agent_id=caller.agent_id,
+        agent_role=caller.role,
+        project_id=caller.project_id,
+        mode=lease.mode,
+        ttl_ms=ttl_seconds * 1000,
+        reason="",
+        task_id=None,
+    )
+    lock: Lock = lock_of(tx, renewed)
+    return lock
+
+
+@tool(writes=True, idempotent=True, profile="core")
+def release_file_lock(tx: Tx, caller: Caller, file_path: FilePath, fence: Fence | None = None) -> Released:
+    """Give a lease back as soon as you have written; who waits for it is granted at once.
+
+    Releasing what nobody holds answers released: false. Another agent's lock is refused with not_owner.
+    """
+    name = name_of(caller.project_id, file_path)
+    held = tx.all(leases.HELD_AT, file_path=name, now=tx.now)
+    if fence is None and not any(lease.agent_id == caller.agent_id for lease in held):
+        if held:
+            raise not_owner(file_path, held[0])
+        return Released(released=False, file_path=file_path)
+    lease = _own_lease(tx, caller, file_path, fence)
+    _release(tx, lease, "released")
+    queue.settle(tx, [name])
+    return Released(released=True, file_path=file_path, fence=lease.fence)
+
+
+@tool(writes=True, idempotent=True)
+def release_file_locks(tx: Tx, caller: Caller, task_id: TaskId | None = None) -> ReleasedAll:
+    """Give back all the leases that you hold, or those that you took for one task.
+
+    Answers with the paths that were released; none is no error.
+    """
+    held = [
+        lease
+        for lease in tx.all(leases.HELD_BY, agent_id=caller.agent_id, now=tx.now)
+        if task_id is None or lease.task_id == task_id
+    ]
+    for lease in held:
+        _release(tx, lease, "released")
+    queue.settle(tx, [lease.file_path for lease in held])
+    return ReleasedAll(released=[lease.path for lease in held])
+
+
+@tool(writes=True, destructive=True, who="lead", profile="lead")
+def force_release_file_lock(tx: Tx, caller: Caller, file_path: FilePath, reason: WhyNeeded) -> ForceReleased:
+    """Take a lease away from its holder, who is told why. For a lead whose agent is stuck or gone.
+
+    Whatever the holder still writes under its old fence is then recognised as late. Only leases of your
+    own crew; not_found when nobody holds that very path.
+    """
+    name = name_of(caller.project_id, file_path)
+    held = tx.all(leases.HELD_AT, file_path=name, now=tx.now)
+    if not held:
+        raise NotFound(
+            f"Nobody holds {file_path}.",
+            kind="lock",
+            given=file_path,
+            hint="See list_file_locks for what is held.",
+        )
+    for lease in held:
+        holder = tx.one(MEMBER, agent_id=lease.agent_id)
+        if caller.kind != "human" and holder is not None and holder.lead_id != caller.lead_id:
+            raise Forbidden(
+                f"{lease.agent_id} belongs to another crew.",
+                operation="force_release_file_lock",
+                needs="the lead of its crew",
+            )
+        leases.drop(tx, lease)
+        leases.tell(
+            tx, "lock_force_released", f"took {lease.path} from {lease.agent_id}", lease, reason=reason
+        )
+        tx.notify(
+            Notice(
+                lease.agent_id,
+                "lock",
+                {
+                    "text": f"{caller.agent_id} took {lease.path} (fence {lease.fence}) from you: {reason}",
+                    "event": "lock_force_released",
+                    "file_path": lease.path,
+                    "fence": lease.fence,
+                    "by": caller.agent_id,
+                    "reason": reason,
+                },
+                "urgent",
+            )
+        )
+    tx.next_fence()
+    queue.settle(tx, [name])
+    return ForceReleased(released=[lock_of(tx, lease) for lease in held])
+
+
+@tool(who="anyone")
+def check_file_lock(tx: Tx, caller: Caller, file_path: FilePath, fence: Fence | None = None) -> LockState:
+    """Ask who holds a path, without taking it: free, yours, or held by whom until when, and who waits.
+
+    With fence, also whether that fence still stands. Guards and hooks ask this before a write.
+    """
+    name = name_of(caller.project_id, file_path)
+    found = list(leases.near(tx, name))
+    own = [lease for lease in found if lease.agent_id == caller.agent_id]
+    others = [lease for lease in found if lease.agent_id != caller.agent_id]
+    covered = any(leases.cover(lease.file_path, name) for lease in own)
+    waiters = waiters_of(tx, queue.waiting_near(tx, name)[:SHOWN])
+    return LockState(
+        file_path=file_path,
+        state="held" if any(lease.mode == "exclusive" for lease in others) else _state(covered, others),
+        locks=[lock_of(tx, lease) for lease in found[:SHOWN]],
+        waiters=waiters or None,
+        fence_stands=None
+        if fence is None
+        else any(lease.fence == fence and leases.cover(lease.file_path, name) for lease in found),
+    )
+
+
+@tool(profile="core")
+def list_file_locks(
+    tx: Tx,
+    caller: Caller,
+    target_agent_id: AgentId | None = None,
+    path_prefix: PathPrefix | None = None,
+    include_waiters: Annotated[bool, Field(description="Also who waits")] = False,
+    limit: Limit = 50,
+    after_id: AfterId | None = None,
+) -> LockPage:
+    """List the leases in force in your project, oldest first; filter by holder or directory.
+
+    Look here before you plan work on files. Go on with after_id = next_after_id.
+    """
+    below = name_of(caller.project_id, path_prefix) if path_prefix not in (None, "**") else None
+    around = leases.neighbourhood(below) if below else {"at": "", "beyond": ""}
+    rows = tx.all(
+        leases.IN_PROJECT,
+        project_id=caller.project_id,
+        agent_id=target_agent_id,
+        prefix=below,
+        at=around["at"],
+        beyond=around["beyond"],
+        after=after_id or 0,
+        limit=limit + 1,
+        now=tx.now,
+    )
+    shown_locks, more = fitted([lock_of(tx, lease) for lease in rows], limit)
+    everything = below or name_of(caller.project_id, "**")
+    return LockPage(
+        locks=shown_locks,
+        waiters=waiters_of(tx, queue.waiting_near(tx, everything)[:SHOWN]) if include_waiters else None,
+        next_after_id=shown_locks[-1].fence if more else None,
+    )
+
+
+def _state(covered: bool, others: list[Lease]) -> Literal["free", "yours", "held"]:
+    if covered:
+        return "yours"
+    return "held" if others else "free"
+
+
+def _release(tx: Tx, lease: Lease, verb: str) -> None:
+    leases.drop(tx, lease)
+    leases.tell(tx, "lock_released", f"{verb} {lease.path}", lease)
+
+
+def _own_lease(tx: Tx, caller: Caller, path: RepoPath, fence: int | None) -> Lease:
+    """The caller's lease on exactly this path. Raises LeaseExpired, StaleFence, NotOwner."""
+    held = tx.all(leases.HELD_AT, file_path=name_of(caller.project_id, path), now=tx.now)
+    own = next((lease for lease in held if lease.agent_id == caller.agent_id), None)
+    if own is not None:
+        if fence is not None and fence != own.fence:
+            raise StaleFence(
+                f"You hold {path} under fence {own.fence}.",
+                file_path=path,
+                given=fence,
+                current=own.fence,
+                holder=caller.agent_id,
+            )
+        return own
+    newer = next((lease for lease in held if fence is not None and lease.fence > fence), None)
+    if newer is not None:
+        raise StaleFence(
+            f"{newer.agent_id} holds {path} now.",
+            hint="Do not write what you prepared under the old lease; acquire the path again first.",
+            file_path=path,
+            given=fence,
+            current=newer.fence,
+            holder=newer.agent_id,
+        )
+    if held and fence is None:
+        raise not_owner(path, held[0])
+    raise LeaseExpired(
+        f"You do not hold {path}.",
+        hint="Acquire it again, and read it again before you write.",
+        file_path=path,
+        fence=fence,
+    )
+
+
+TOOLS = (
+    acquire_file_lock,
+    acquire_file_locks,
+    renew_file_lock,
+    release_file_lock,
+    release_file_locks,
+    force_release_file_lock,
+    check_file_lock,
+    list_file_locks,
+)

@@ -1,0 +1,80 @@
+"""Facts: what an operation tells the rest of the world, once it is committed.
+
+An operation tells facts to its transaction. Each becomes one row of the activity ledger and one row
+of the outbox in the same commit, so nothing is ever announced that did not happen. What an agent
+must be told becomes a notice in its inbox, in the same commit too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Topic = Literal["roster", "locks", "history", "inbox", "settings"]
+
+# What the ledger knows by name. Agents may log other words; one of these from an agent is stored
+# with the origin "agent", so that it never passes for the server's own.
+CORE_KINDS = frozenset(
+    [
+        "file_edit",
+        "file_read",
+        "decision_made",
+        "task_started",
+        "task_completed",
+        "sub_agent_spawned",
+        "agent_terminated",
+        "lock_acquired",
+        "lock_released",
+        "lock_denied",
+        "message_sent",
+        "delegated",
+        "delegation_cancelled",
+        "status_change",
+        "heartbeat_halted",
+        "limit_change_requested",
+        "group_message",
+        "agent_interrupted",
+        "progress_update",
+        "error",
+        "agent_registered",
+        "agent_resumed",
+        "agent_updated",
+        "crew_handed_over",
+        "role_defined",
+        "role_deleted",
+        "project_created",
+        "lock_renewed",
+        "lock_expired",
+        "lock_force_released",
+        "lock_queued",
+        "lock_queue_left",
+        "file_commit",
+        "token_created",
+        "token_revoked",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact. `subject` is the id or path it is about; the actor is the caller unless one is named."""
+
+    topic: Topic
+    kind: str
+    summary: str
+    subject: str = ""
+    details: Mapping[str, object] = field(default_factory=dict)
+    agent_id: str | None = None
+    agent_role: str | None = None
+    project_id: str | None = None
+    lead_id: str | None = None
+    origin: Literal["server", "agent"] = "server"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the server itself tells one agent through its inbox. The payload is the message's body."""
+
+    target_agent_id: str
+    message_type: Literal["system", "lock", "task", "delegation", "decision", "timer"]
+    payload: Mapping[str, object]
+    priority: Literal["normal", "high", "urgent"] = "normal"

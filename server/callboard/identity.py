@@ -1,0 +1,356 @@
+"""Who calls, and what they may do.
+
+A caller is named by its bearer token, else by the binding of its process, else by the `agent_id`
+argument; two of these that differ are refused. Role, crew and project are then read from the roster,
+inside the transaction of the call. Only rights that `RIGHTS` gives exist.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Literal
+
+from callboard import text
+from callboard.errors import (
+    AgentTerminated,
+    Forbidden,
+    HumanRequired,
+    IdentityMismatch,
+    NotFound,
+    Unauthenticated,
+    UnknownAgent,
+    UnknownCaller,
+)
+from callboard.store import Command, Row, Tx
+
+Kind = Literal["worker", "lead", "observer", "human"]
+Scope = Literal["worker", "lead", "observer", "human"]
+Source = Literal["token", "binding", "argument"]
+
+# Which kinds of caller a tool's `who` stands for. An observer only ever reads.
+RIGHTS: Mapping[str, frozenset[Kind]] = {
+    "anyone": frozenset({"worker", "lead", "observer", "human"}),
+    "any": frozenset({"worker", "lead", "observer", "human"}),
+    "lead": frozenset({"lead", "human"}),
+    "human": frozenset({"human"}),
+}
+
+RESERVED_NAMES = frozenset(
+    [
+        "human",
+        "user",
+        "operator",
+        "admin",
+        "administrator",
+        "root",
+        "system",
+        "server",
+        "lead",
+        "owner",
+        "callboard",
+        "anyone",
+        "all",
+        "crew",
+        "none",
+        "null",
+    ]
+)
+"""Ids that no agent can have: each reads like somebody else."""
+
+RESERVED_LOOKS = frozenset(text.fold_name(name) for name in RESERVED_NAMES)
+"""The reserved ids as they look: `0perator` is one too."""
+
+TOKEN_PREFIX = "cb1"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Whom a token stands for. `scope` caps what its holder may do, whatever the roster says."""
+
+    kind: Literal["agent", "human"]
+    name: str
+    scope: Scope
+    key_id: str
+
+    @property
+    def agent_id(self) -> str:
+        """The id under which this principal acts; a human's can never be an agent's."""
+        return self.name if self.kind == "agent" else f"human:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What one call brings with it to say who is calling. `stdio` is whether it came over the pipe
+    of a client that lives as long as this process."""
+
+    token: Principal | None = None
+    binding: str | None = None
+    argument: str | None = None
+    stdio: bool = False
+
+    def named(self) -> tuple[str, Source] | None:
+        """The caller's id and where it comes from, without asking whether it exists.
+
+        Raises IdentityMismatch when two sources differ.
+        """
+        sources: list[tuple[str, Source]] = []
+        if self.token is not None:
+            sources.append((self.token.agent_id, "token"))
+        if self.binding is not None:
+            sources.append((self.binding, "binding"))
+        if self.argument is not None:
+            sources.append((self.argument, "argument"))
+        for other in sources[1:]:
+            if other[0] != sources[0][0]:
+                raise IdentityMismatch(
+                    f"The {sources[0][1]} says {sources[0][0]}, the {other[1]} says {other[0]}.",
+                    hint=f"Leave {'agent_id' if other[1] == 'argument' else 'one of them'} out.",
+                    sources={source: name for name, source in (sources[0], other)},
+                )
+        return sources[0] if sources else None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is calling, as the roster knows them. Without an identity (`agent_id` empty) only what is
+    open to anyone may be called."""
+
+    agent_id: str
+    role: str
+    project_id: str
+    lead_id: str
+    kind: Kind
+    source: Source | None
+    scope: Scope | None = None
+    stdio: bool = False
+
+    @property
+    def trust(self) -> str:
+        """How far the identity can be trusted: L1 behind a token, else L0."""
+        return "L1" if self.source == "token" else "L0"
+
+
+class Member(Row):
+    """An agent's line of the roster, with who leads its crew."""
+
+    agent_id: str
+    role: str
+    project_id: str | None
+    lead_id: str
+    status: str
+    terminated_at: str | None
+    led_by: str | None
+
+
+MEMBER = Member.query("""
+    SELECT a.agent_id, a.role, a.project_id, a.lead_id, a.status, a.terminated_at, c.led_by
+      FROM agent_roster AS a LEFT JOIN _crews AS c ON c.lead_id = a.lead_id
+     WHERE a.agent_id = :agent_id
+""")
+
+
+def kind_of(member: Member, scope: Scope | None) -> Kind:
+    """Whoever leads the crew and its sub-leads are leads, and so is every member of a leaderless crew.
+    A token's scope only takes away: one for workers makes nobody the lead of others."""
+    if scope == "observer":
+        return "observer"
+    leads = scope != "worker" and (member.led_by == member.agent_id or member.role == "lead")
+    return "lead" if leads or member.led_by is None else "worker"
+
+
+def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
+    """The caller as the roster knows it now; `project_id` is where those belong who are not on it.
+
+    Raises UnknownCaller, UnknownAgent, AgentTerminated, IdentityMismatch.
+    """
+    if (named := claim.named()) is None:
+        raise UnknownCaller(
+            hint="Call register_agent first, then pass the agent_id that it returns.",
+            tried=["token", "binding", "agent_id"],
+        )
+    agent_id, source = named
+    scope = claim.token.scope if claim.token else None
+    if claim.token is not None:
+        _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
+    if scope == "human":
+        return Caller(agent_id, "human", project_id, project_id, "human", source, scope, claim.stdio)
+    member = tx.one(MEMBER, agent_id=agent_id)
+    if member is None:
+        if scope == "observer":
+            return Caller(
+                agent_id, "observer", project_id, project_id, "observer", source, scope, claim.stdio
+            )
+        raise UnknownAgent(
+            f"No agent {agent_id} is on the roster.",
+            agent_id=agent_id,
+            hint="Call register_agent first.",
+        )
+    if member.status == "terminated":
+        raise AgentTerminated(
+            f"Agent {agent_id} has left.",
+            agent_id=agent_id,
+            since=member.terminated_at,
+            hint="Call register_agent with revive=true to come back, or without agent_id for a new id.",
+        )
+    return Caller(
+        agent_id,
+        member.role,
+        member.project_id or project_id,
+        member.lead_id,
+        kind_of(member, scope),
+        source,
+        scope,
+        claim.stdio,
+    )
+
+
+def nobody(claim: Claim, *, project_id: str) -> Caller:
+    """The caller of what is open to anyone, while it is not on the roster."""
+    named = claim.named()
+    agent_id, source = named if named else ("", None)
+    scope = claim.token.scope if claim.token else None
+    kind: Kind = "human" if scope == "human" else "observer" if scope == "observer" else "worker"
+    return Caller(agent_id, "", project_id, project_id, kind, source, scope, claim.stdio)
+
+
+def expected(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
+    """The caller, for whom it matters less whether it is on the roster yet than what it may do."""
+    named = claim.named()
+    member = tx.one(MEMBER, agent_id=named[0]) if named else None
+    if member is not None and member.status != "terminated":
+        return identify(tx, claim, project_id=project_id)
+    caller = nobody(claim, project_id=project_id)
+    return replace(caller, kind="lead") if caller.scope == "lead" else caller
+
+
+def may(kind: Kind, *, who: str, writes: bool) -> bool:
+    """Whether a kind of caller may call what is open to `who`."""
+    return kind in RIGHTS[who] and not (kind == "observer" and writes)
+
+
+def authorize(caller: Caller, *, operation: str, who: str, writes: bool) -> None:
+    """Refuse what the caller's kind may not do. Raises HumanRequired, Forbidden."""
+    if may(caller.kind, who=who, writes=writes):
+        return
+    if caller.kind == "observer" and writes:
+        raise Forbidden(
+            "An observer only reads.", operation=operation, needs="worker", caller_kind="observer"
+        )
+    if who == "human":
+        raise HumanRequired(
+            f"Only a human may {operation.replace('_', ' ')}.",
+            operation=operation,
+            hint=f"A human runs: callboard call {operation}",
+        )
+    raise Forbidden(
+        f"Only the lead of your crew may {operation.replace('_', ' ')}.",
+        operation=operation,
+        needs=who,
+        caller_kind=caller.kind,
+        hint="Ask your lead.",
+    )
+
+
+# Tokens: `cb1.<store>.<key id>.<secret>`. The store keeps the SHA-256 of the secret only.
+
+
+class Credential(Row):
+    key_id: str
+    kind: Literal["agent", "human"]
+    principal: str
+    scope: Scope
+    sha256: bytes
+    created_at: str
+    expires_unix_ms: int | None
+    revoked_at: str | None
+
+
+CREDENTIAL = Credential.query("""
+    SELECT key_id, kind, principal, scope, sha256, created_at, expires_unix_ms, revoked_at
+      FROM _credentials WHERE key_id = :key_id
+""")
+CREDENTIALS = Credential.query("""
+    SELECT key_id, kind, principal, scope, sha256, created_at, expires_unix_ms, revoked_at
+      FROM _credentials ORDER BY created_at, key_id
+""")
+ISSUE = Command("""
+    INSERT INTO _credentials (key_id, kind, principal, scope, sha256, created_at, expires_unix_ms)
+    VALUES (:key_id, :kind, :principal, :scope, :sha256, :at, :expires_unix_ms)
+""")
+REVOKE = Command("UPDATE _credentials SET revoked_at = :at WHERE key_id = :key_id AND revoked_at IS NULL")
+
+
+def issue_token(
+    tx: Tx,
+    *,
+    kind: Literal["agent", "human"],
+    name: str,
+    scope: Scope,
+    store_id: str,
+    expires_unix_ms: int | None,
+) -> str:
+    """A new token for an agent or a human. It is shown once: only its digest is kept."""
+    key_id = tx.ids(6)
+    secret = base64.urlsafe_b64encode(bytes.fromhex(tx.ids(32))).rstrip(b"=").decode()
+    tx.run(
+        ISSUE,
+        key_id=key_id,
+        kind=kind,
+        principal=name,
+        scope=scope,
+        sha256=hashlib.sha256(secret.encode()).digest(),
+        at=tx.at,
+        expires_unix_ms=expires_unix_ms,
+    )
+    return f"{TOKEN_PREFIX}.{store_id[:8]}.{key_id}.{secret}"
+
+
+def revoke_token(tx: Tx, key_id: str) -> bool:
+    """End a token at once. False when it had been revoked before. Raises NotFound."""
+    if tx.one(CREDENTIAL, key_id=key_id) is None:
+        raise NotFound(f"There is no token {key_id}.", kind="token", given=key_id)
+    return tx.run(REVOKE, key_id=key_id, at=tx.at) == 1
+
+
+def authenticate(tx: Tx, token: str, *, store_id: str) -> Principal:
+    """Whom a token stands for. Raises Unauthenticated, with its reason and nothing of the token."""
+    parts = token.split(".")
+    if len(parts) != 4 or parts[0] != TOKEN_PREFIX:
+        raise Unauthenticated("This is not a token of callboard.", reason="malformed")
+    if parts[1] != store_id[:8]:
+        raise Unauthenticated("This token belongs to another store.", reason="wrong store")
+    row = tx.one(CREDENTIAL, key_id=parts[2])
+    given = hashlib.sha256(parts[3].encode(errors="replace")).digest()
+    if row is None or not hmac.compare_digest(row.sha256, given):
+        raise Unauthenticated("This token is not known.", reason="unknown")
+    _check_valid(tx, row)
+    return Principal(row.kind, row.principal, row.scope, row.key_id)
+
+
+def is_valid(tx: Tx, token: Principal | None) -> bool:
+    """Whether the token of a caller, if it has one, is still valid."""
+    try:
+        if token is not None:
+            _check_valid(tx, tx.one(CREDENTIAL, key_id=token.key_id))
+    except Unauthenticated:
+        return False
+    return True
+
+
+def _check_valid(tx: Tx, row: Credential | None) -> None:
+    """A token that was valid at sign-in may have ended since: each call asks again."""
+    if row is None or row.revoked_at is not None:
+        raise Unauthenticated("This token was revoked.", reason="revoked")
+    if row.expires_unix_ms is not None and row.expires_unix_ms <= unix_ms(tx.wall):
+        raise Unauthenticated("This token has expired.", reason="expired")
+
+
+def unix_ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def from_unix_ms(value: int) -> datetime:
+    return datetime.fromtimestamp(value / 1000, UTC)

@@ -1,0 +1,477 @@
+"""The store: one SQLite file, one transaction per operation.
+
+All writes of a process run in one thread. It takes every operation that is waiting into one
+transaction, each in a savepoint of its own, commits once and only then answers them all (group
+commit). Reads run in a second thread, each on one snapshot. No transaction is ever open while
+anybody waits for anything else.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from queue import Empty, SimpleQueue
+from typing import Any, Generic, Literal, Self, TypeVar, dataclass_transform
+
+import apsw
+
+from callboard import storefile
+from callboard.clock import Clock, Ids, utc_text
+from callboard.errors import (
+    Refused,
+    SchemaTooNew,
+    StoreBusy,
+    StoreCorrupt,
+    StoreFull,
+    StoreUnavailable,
+)
+from callboard.events import Event, Notice
+
+T = TypeVar("T")
+R = TypeVar("R", bound="Row")
+
+Value = str | int | float | bytes | None
+Durability = Literal["full", "normal"]
+
+log = logging.getLogger(__name__)
+
+GROUP_LIMIT = 64
+"""How many waiting operations share one commit at most. Measured: 64 waiting operations gain a factor
+of ten with full durability, and a larger group only lengthens the wait of its first member."""
+
+
+@dataclass_transform(frozen_default=True)
+class Row:
+    """What one query reads: a frozen dataclass whose fields are exactly the query's columns, in order."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True)(cls)
+
+    @classmethod
+    def query(cls, sql: str) -> "Query[Self]":
+        return Query(sql, cls)
+
+    @classmethod
+    def columns(cls) -> tuple[str, ...]:
+        return tuple(field.name for field in fields(cls))  # type: ignore[arg-type]  # made one in __init_subclass__
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[R]):
+    """A statement that returns rows, and the type of row that it returns."""
+
+    sql: str
+    row: type[R]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A statement that returns nothing."""
+
+    sql: str
+
+
+class _Fence(Row):
+    value: int
+
+
+class _Setting(Row):
+    value: str
+
+
+# The store's own rows among the settings.
+_NEXT_FENCE = _Fence.query("""
+    UPDATE settings SET value = CAST(CAST(value AS INTEGER) + 1 AS TEXT) WHERE key = 'store.fence'
+    RETURNING CAST(value AS INTEGER) AS value
+""")
+_SETTING = _Setting.query("SELECT value FROM settings WHERE key = :key")
+
+
+class Tx:
+    """One transaction as an operation sees it: typed statements, the time, fresh ids, and facts to tell.
+
+    The time is read once, inside the transaction. As every writer holds the store's only write lock by
+    then, the times of successive write transactions never run backwards, whatever their processes.
+    """
+
+    def __init__(
+        self, db: apsw.Connection, clock: Clock, ids: Ids, process_id: str, info: storefile.StoreInfo
+    ) -> None:
+        self._db = db
+        self.info = info
+        self._clock = clock
+        self.now: int = clock.boot_ms()
+        self.wall: datetime = clock.now()
+        self.process_id = process_id
+        self.ids = ids
+        self.events: list[Event] = []
+        self.notices: list[Notice] = []
+
+    @property
+    def at(self) -> str:
+        """The wall clock as text, for people."""
+        return utc_text(self.wall)
+
+    def at_boot(self, boot_ms: int) -> str:
+        """The wall-clock text of a moment on the boot clock, as the wall clock runs now."""
+        return utc_text(self.wall + timedelta(milliseconds=boot_ms - self.now))
+
+    def one(self, query: Query[R], /, **values: Value) -> R | None:
+        """The only row, or None. A query that could return more says LIMIT 1."""
+        rows = self._db.execute(query.sql, values, can_cache=True).fetchall()
+        return query.row(*rows[0]) if rows else None
+
+    def all(self, query: Query[R], /, **values: Value) -> list[R]:
+        return [query.row(*row) for row in self._db.execute(query.sql, values, can_cache=True).fetchall()]
+
+    def iterate(self, query: Query[R], /, **values: Value) -> Iterator[R]:
+        """The rows one by one; the cursor is closed when the caller stops early, so it pins nothing."""
+        cursor = self._db.execute(query.sql, values, can_cache=True)
+        try:
+            for row in cursor:
+                yield query.row(*row)
+        finally:
+            cursor.close(True)
+
+    def run(self, command: Command, /, **values: Value) -> int:
+        """Run a statement; the number of rows that it changed itself (its triggers' work not counted)."""
+        self._db.execute(command.sql, values, can_cache=True).fetchall()
+        return self._db.changes()
+
+    def run_many(self, command: Command, rows: Iterable[dict[str, Value]]) -> None:
+        """Run a statement once for each row of values."""
+        self._db.executemany(command.sql, rows).fetchall()
+
+    def next_fence(self) -> int:
+        """The next number of the store's one fence counter. It never falls and is never given twice."""
+        fence = self.one(_NEXT_FENCE)
+        if fence is None:
+            raise StoreCorrupt("The store has lost its fence counter.", cause="no fence counter")
+        return fence.value
+
+    def pragma(self, name: str, value: Value = None) -> Any:
+        """What SQLite says of the store. A pragma that SQLite does not know says None."""
+        return self._db.pragma(name, value)
+
+    def setting(self, key: str, default: Any) -> Any:
+        """A value of the store's configuration."""
+        row = self.one(_SETTING, key=key)
+        return default if row is None else json.loads(row.value)
+
+    def tell(self, event: Event) -> None:
+        """A fact that becomes known with the commit."""
+        self.events.append(event)
+
+    def notify(self, notice: Notice) -> None:
+        """A notice that reaches its agent's inbox with the commit."""
+        self.notices.append(notice)
+
+
+REFUSALS: dict[str, type[Refused]] = {
+    refusal.code: refusal for refusal in (StoreBusy, StoreFull, StoreUnavailable, StoreCorrupt, SchemaTooNew)
+}
+
+
+BUSY_RETRY_MS = 1_000
+"""After how long it is worth asking again when another process kept the store locked."""
+
+
+def typed(error: Exception) -> Exception:
+    """An error of the store as the refusal that it means; any other error as it is."""
+    if isinstance(error, Refused) or (meaning := storefile.translate(error)) is None:
+        return error
+    code, cause = meaning
+    hint = "Restore a backup." if code == StoreCorrupt.code else None
+    retry_after_ms = BUSY_RETRY_MS if code == StoreBusy.code else None
+    refusal = REFUSALS[code](cause=cause, hint=hint, retry_after_ms=retry_after_ms)
+    refusal.__cause__ = error
+    return refusal
+
+
+class _Job:
+    """One operation on its way through a thread, and the future in which its caller waits."""
+
+    __slots__ = ("cancelled", "error", "future", "operation", "result", "tx")
+
+    def __init__(self, operation: Callable[[Tx], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.operation = operation
+        self.future: asyncio.Future[Any] = loop.create_future()
+        self.cancelled = False
+        self.result: Any = None
+        self.error: Exception | None = None
+        self.tx: Tx | None = None
+
+    def answer(self) -> None:
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class _OutboxRow(Row):
+    id: int
+
+
+# Ids of the outbox are never reused, and a row carries the process that wrote it: when the last row
+# that a group wrote is there and is ours, the group was committed, whatever COMMIT said.
+_LAST_EVENT = _OutboxRow.query("SELECT coalesce(max(id), 0) AS id FROM _events")
+_OUR_EVENT = _OutboxRow.query("SELECT id FROM _events WHERE id = :id AND source = :source")
+
+
+class Store:
+    """The connections of one process to one store, and the two threads that own them."""
+
+    def __init__(
+        self,
+        info: storefile.StoreInfo,
+        *,
+        clock: Clock,
+        ids: Ids,
+        process_id: str,
+        durability: Durability = "full",
+    ) -> None:
+        """Open the store that `storefile.prepare` has made ready. Raises `storefile.Unusable`."""
+        self.info = info
+        self.durability: Durability = durability
+        self.on_commit: Callable[[list[Event]], None] = lambda events: None
+        self._clock = clock
+        self._ids = ids
+        self._process_id = process_id
+        self._closing = threading.Event()
+        self._corrupt: StoreCorrupt | None = None
+        self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
+        self._writer = _Worker("callboard-writer", lambda: self.connect(readonly=False), self._write)
+        self._reader = _Worker("callboard-reader", self.connect, self._read)
+
+    async def write(self, operation: Callable[[Tx], T]) -> T:
+        """Run an operation in a write transaction; its result, once that is committed.
+
+        A refusal that the operation raises takes back what the operation did and nothing else. If the
+        caller is cancelled before the commit, the operation is taken back; after it, it stands.
+
+        Raises the store's own refusals: store_busy, store_full, store_unavailable, store_corrupt.
+        """
+        return await self._submit(self._writer, operation)
+
+    async def read(self, operation: Callable[[Tx], T]) -> T:
+        """Run an operation that only reads, on one snapshot of the store. Raises as `write` does."""
+        return await self._submit(self._reader, operation)
+
+    def post(self, operation: Callable[[Tx], None]) -> None:
+        """Run an operation in the next write transaction without waiting for it. It does what may
+        be lost: a failure is logged and ends there."""
+        if self._closing.is_set():
+            return
+        job = _Job(operation, asyncio.get_running_loop())
+        job.future.add_done_callback(_log_failure)
+        self._writer.jobs.put(job)
+
+    def connect(self, *, readonly: bool = True) -> apsw.Connection:
+        """One more connection, owned by the calling thread."""
+        return storefile.connect(
+            self.info.path, durability=self.durability, readonly=readonly, should_stop=self._closing.is_set
+        )
+
+    async def check(self) -> None:
+        """Look through the store's pages for damage. Raises StoreCorrupt, also for every later write."""
+        found = await self.read(lambda tx: tx.pragma("quick_check", 1))
+        if found != "ok":
+            self._corrupt = StoreCorrupt(hint="Restore a backup.", cause="quick_check found damage")
+            raise self._corrupt
+        self._checked_boot_ms = self._clock.boot_ms()
+
+    async def health(self) -> dict[str, object]:
+        """What the store says of itself now. Raises the store's refusals."""
+        version = await self.read(lambda tx: tx.pragma("user_version"))
+        log_file = self.info.path.with_name(self.info.path.name + "-wal")
+        checked_ms = self._clock.boot_ms() - self._checked_boot_ms
+        health: dict[str, object] = {
+            "store_id": self.info.store_id,
+            "schema_version": version,
+            "quick_check_age_seconds": checked_ms // 1000,
+            "wal_bytes": log_file.stat().st_size if log_file.exists() else 0,
+        }
+        if self._corrupt is not None:
+            raise self._corrupt
+        return health
+
+    def close(self) -> None:
+        """Finish what was submitted, then close. Whoever still waits for the store's lock gives up."""
+        self._closing.set()
+        self._writer.stop()
+        self._reader.stop()
+
+    async def _submit(self, worker: "_Worker", operation: Callable[[Tx], T]) -> T:
+        if self._closing.is_set():
+            raise StoreUnavailable("The server is shutting down; nothing was changed.", cause="closing")
+        job = _Job(operation, asyncio.get_running_loop())
+        worker.jobs.put(job)
+        try:
+            result: T = await job.future
+        except asyncio.CancelledError:
+            job.cancelled = True
+            raise
+        return result
+
+    def _read(self, db: apsw.Connection, jobs: list[_Job]) -> None:
+        for job in jobs:
+            try:
+                db.execute("BEGIN")
+                try:
+                    job.result = job.operation(Tx(db, self._clock, self._ids, self._process_id, self.info))
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+            except Exception as error:
+                job.error = typed(error)
+            _deliver([job])
+
+    def _write(self, db: apsw.Connection, jobs: list[_Job]) -> None:
+        """Answer all jobs, in as few transactions as their errors allow: normally in one."""
+        waiting = jobs
+        while waiting := [job for job in waiting if not job.cancelled]:
+            try:
+                waiting = self._write_group(db, waiting)
+            except Exception as error:
+                for job in waiting:
+                    job.error = typed(error)
+                    if isinstance(job.error, StoreCorrupt):
+                        self._corrupt = job.error
+                _deliver(waiting)
+                return
+
+    def _write_group(self, db: apsw.Connection, jobs: list[_Job]) -> list[_Job]:
+        """One transaction. Returns the jobs that must run again, because one of them met an error for
+        which SQLite rolls the whole transaction back. Raises what befell all of them."""
+        if self._corrupt is not None:
+            raise self._corrupt
+        if storefile.has_moved(db):
+            raise StoreUnavailable(
+                "The store's file was moved, deleted or replaced while the server ran; nothing was changed.",
+                hint="Put the file back where it was, or restart the server.",
+                cause="moved",
+            )
+        db.execute("BEGIN IMMEDIATE")
+        for job in jobs:
+            self._run(db, job)
+            if not db.in_transaction:
+                _deliver([job])
+                return [other for other in jobs if other is not job]
+        done = [job for job in jobs if job.error is None]
+        events = [event for job in done if job.tx for event in job.tx.events]
+        last = db.execute(_LAST_EVENT.sql).get if events else None
+        try:
+            db.execute("COMMIT")
+        except Exception as error:
+            if not self._was_committed(db, last, error):
+                raise
+        _deliver(jobs, lambda: self.on_commit(events))
+        return []
+
+    def _run(self, db: apsw.Connection, job: _Job) -> None:
+        db.execute("SAVEPOINT operation")
+        job.error = None
+        job.tx = Tx(db, self._clock, self._ids, self._process_id, self.info)
+        try:
+            job.result = job.operation(job.tx)
+            if job.cancelled:
+                raise StoreUnavailable("The call was cancelled.", cause="cancelled")
+        except Exception as error:
+            job.error = typed(error)
+            if isinstance(job.error, StoreCorrupt):
+                self._corrupt = job.error
+            if db.in_transaction:
+                db.execute("ROLLBACK TO operation")
+        if db.in_transaction:
+            db.execute("RELEASE operation")
+
+    def _was_committed(self, db: apsw.Connection, last: int | None, error: Exception) -> bool:
+        """Whether a group whose COMMIT failed is in the store all the same: an error of the checkpoint
+        that follows a commit surfaces in COMMIT too."""
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+            return False
+        if last is None:
+            return False
+        try:
+            row = db.execute(_OUR_EVENT.sql, {"id": last, "source": self._process_id}).fetchall()
+        except Exception as second:
+            raise StoreUnavailable(
+                "The store failed while it committed; whether the change is stored is not known.",
+                hint="Call again with the same request_key: it is done once.",
+                cause="unknown outcome",
+            ) from second
+        return bool(row)
+
+
+def _log_failure(future: "asyncio.Future[Any]") -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("a write that nobody waited for failed", exc_info=error)
+
+
+def _deliver(jobs: list[_Job], first: Callable[[], None] = lambda: None) -> None:
+    """Answer the jobs on their loop, after `first`: who is woken by a commit finds it already known."""
+
+    def answer() -> None:
+        first()
+        for job in jobs:
+            job.answer()
+
+    # A loop that is closed has nobody left who waits.
+    with suppress(RuntimeError):
+        jobs[0].future.get_loop().call_soon_threadsafe(answer)
+
+
+class _Worker:
+    """A thread that owns one connection and takes the jobs that wait for it together, up to
+    `GROUP_LIMIT` at once."""
+
+    def __init__(
+        self,
+        name: str,
+        connect: Callable[[], apsw.Connection],
+        work: Callable[[apsw.Connection, list[_Job]], None],
+    ) -> None:
+        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._connect = connect
+        self._work = work
+        self._opened: SimpleQueue[Exception | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+        if (error := self._opened.get()) is not None:
+            raise error
+
+    def stop(self) -> None:
+        self.jobs.put(None)
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            db = self._connect()
+        except Exception as error:
+            self._opened.put(error)
+            return
+        self._opened.put(None)
+        while jobs := self._next():
+            self._work(db, jobs)
+        db.close()
+
+    def _next(self) -> list[_Job]:
+        """The jobs that wait now, at least one; none when the worker has been stopped."""
+        jobs: list[_Job] = []
+        job = self.jobs.get()
+        with suppress(Empty):
+            while job is not None:
+                jobs.append(job)
+                if len(jobs) == GROUP_LIMIT:
+                    return jobs
+                job = self.jobs.get_nowait()
+            if jobs:
+                self.jobs.put(None)  # stopped: these first
+        return jobs
