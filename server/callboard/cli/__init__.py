@@ -1,0 +1,49 @@
+"""The command line: for people and scripts, and the way in for every client."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from callboard import __version__
+from callboard.cli import demo, generate, serve, tokens
+
+DEFAULT_HTTP = "127.0.0.1:8765"
+
+app = typer.Typer(
+    name="callboard",
+    help="Coordinate crews of coding agents: file locks, who is here, what happened.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+)
+app.command("serve")(serve.serve)
+app.command("demo")(demo.demo)
+app.add_typer(tokens.app, name="token")
+app.command("manifests")(generate.manifests)
+app.command("schema")(generate.schema_page)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"callboard {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callboard(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+    ] = False,
+) -> None:
+    """Coordinate crews of coding agents: file locks, who is here, what happened."""
+
+
+def main() -> None:
+    """Run the command line. `--http` may stand without an address."""
+    arguments = sys.argv[1:]
+    if "--http" in arguments:
+        after = arguments.index("--http") + 1
+        if after == len(arguments) or arguments[after].startswith("-"):
+            arguments.insert(after, DEFAULT_HTTP)
+    app(arguments)

@@ -1,0 +1,58 @@
+"""What the commands share: the options that name a store, and how a command ends badly."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import anyio
+import typer
+
+from callboard.board import Board, Config, open_board
+from callboard.errors import Refused
+from callboard.storefile import Unusable
+
+DbOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--db",
+        envvar="CALLBOARD_DB",
+        help="The store's file. Default: .callboard/board.db in the repository.",
+    ),
+]
+
+
+def fail(message: str) -> NoReturn:
+    """End with a sentence on standard error and the exit code 1."""
+    typer.echo(f"callboard: {message}", err=True)
+    raise typer.Exit(1)
+
+
+def on_board(db: Path | None, work: Callable[[Board], Awaitable[Any]]) -> Any:
+    """Open the store for one piece of work. A store that cannot be used ends the command."""
+
+    async def run() -> Any:
+        async with open_board(Config(db=db, transport="cli")) as board:
+            return await work(board)
+
+    try:
+        return anyio.run(run)
+    except* (Unusable, ValueError, Refused) as group:
+        message = str(first_of(group))
+    fail(message)
+
+
+def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
+    """The first single exception of a group: what a person is told."""
+    first = group.exceptions[0]
+    return first_of(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def taken_from_environment(name: str) -> str | None:
+    """A secret from the environment, which it leaves, so that no child inherits it."""
+    return os.environ.pop(name, None)
+
+
+def is_terminal() -> bool:
+    return sys.stdout.isatty()

@@ -1,0 +1,102 @@
+"""`callboard token`: who may call over HTTP, or with a token at the start of a stdio server."""
+
+import json
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+
+import typer
+
+from callboard import identity, text
+from callboard.board import Board
+from callboard.cli.common import DbOption, fail, on_board
+from callboard.clock import utc_text
+from callboard.params import AGENT_ID
+
+app = typer.Typer(help="Bearer tokens: make, list and revoke them.", no_args_is_help=True)
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("create")
+def create(
+    agent: Annotated[str | None, typer.Option(help="The agent that the token stands for.")] = None,
+    human: Annotated[str | None, typer.Option(help="The person that the token stands for.")] = None,
+    scope: Annotated[
+        Literal["worker", "lead", "observer"] | None, typer.Option(help="What its holder may do at most.")
+    ] = None,
+    expires: Annotated[
+        str | None, typer.Option(help="When it ends, such as 8h or 30d. Default: never.")
+    ] = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a token. It is shown once; the store keeps only its digest."""
+    if (agent is None) == (human is None):
+        fail("name either --agent or --human.")
+    if human is not None and scope is not None:
+        fail("a human's token has no other scope.")
+    name = agent or human or ""
+    if not AGENT_ID.fullmatch(name) or (agent and text.fold_name(name) in identity.RESERVED_LOOKS):
+        fail(f"{name!r} cannot be the name of {'an agent' if agent else 'a person'}.")
+    try:
+        lifetime = timedelta(seconds=text.duration_seconds(expires)) if expires is not None else None
+    except ValueError as error:
+        fail(str(error))
+
+    async def work(board: Board) -> str:
+        return await board.issue_token(
+            kind="agent" if agent else "human",
+            name=name,
+            scope=(scope or "worker") if agent else "human",
+            lifetime=lifetime,
+        )
+
+    token = on_board(db, work)
+    typer.echo(json.dumps({"token": token}) if as_json else token)
+
+
+@app.command("list")
+def list_tokens(db: DbOption = None, as_json: JsonOption = False) -> None:
+    """List the tokens: for whom, until when, whether revoked."""
+
+    async def work(board: Board) -> list[dict[str, Any]]:
+        rows = await board.store.read(lambda tx: tx.all(identity.CREDENTIALS))
+        return [
+            {
+                "key_id": row.key_id,
+                "kind": row.kind,
+                "principal": row.principal,
+                "scope": row.scope,
+                "created_at": row.created_at,
+                "expires_at": utc_text(identity.from_unix_ms(row.expires_unix_ms))
+                if row.expires_unix_ms
+                else None,
+                "revoked_at": row.revoked_at,
+            }
+            for row in rows
+        ]
+
+    tokens = on_board(db, work)
+    if as_json:
+        typer.echo(json.dumps(tokens))
+        return
+    if not tokens:
+        typer.echo("There are no tokens. Make one with: callboard token create --agent ID")
+    for token in tokens:
+        state = (
+            f"revoked {token['revoked_at']}"
+            if token["revoked_at"]
+            else f"until {token['expires_at'] or 'revoked'}"
+        )
+        typer.echo(f"{token['key_id']}  {token['kind']:5}  {token['principal']}  {token['scope']}  {state}")
+
+
+@app.command("revoke")
+def revoke(key_id: str, db: DbOption = None) -> None:
+    """End a token at once, for connections that are open too."""
+
+    async def work(board: Board) -> bool:
+        return await board.revoke_token(key_id)
+
+    ended = on_board(db, work)
+    typer.echo(f"Token {key_id} is revoked." if ended else f"Token {key_id} was revoked before.")
