@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from callboard import __version__
-from callboard.cli import demo, generate, serve, tokens
+from callboard.cli import call, demo, generate, serve, tokens
 
 DEFAULT_HTTP = "127.0.0.1:8765"
 
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("call")(call.call)
 app.command("demo")(demo.demo)
 app.add_typer(tokens.app, name="token")
 app.command("manifests")(generate.manifests)

@@ -29,11 +29,19 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(1)
 
 
-def on_board(db: Path | None, work: Callable[[Board], Awaitable[Any]]) -> Any:
-    """Open the store for one piece of work. A store that cannot be used ends the command."""
+def on_board(
+    db: Path | None,
+    work: Callable[[Board], Awaitable[Any]],
+    *,
+    agent: str | None = None,
+    token: str | None = None,
+) -> Any:
+    """Open the store for one piece of work, as an agent or by a token, else as the operator, who only
+    reads. A store that cannot be used ends the command."""
 
     async def run() -> Any:
-        async with open_board(Config(db=db, transport="cli")) as board:
+        config = Config(db=db, transport="cli", agent=agent, token=token)
+        async with open_board(config) as board:
             return await work(board)
 
     try:
@@ -49,9 +57,15 @@ def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
     return first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def taken_from_environment(name: str) -> str | None:
-    """A secret from the environment, which it leaves, so that no child inherits it."""
-    return os.environ.pop(name, None)
+def secret_from(token_file: Path | None) -> str | None:
+    """The token in a file, else the one in the environment, which it leaves: no child inherits it."""
+    inherited = os.environ.pop("CALLBOARD_TOKEN", None)
+    if token_file is None:
+        return inherited
+    try:
+        return token_file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        fail(f"the token file {token_file} cannot be read.")
 
 
 def is_terminal() -> bool:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from callboard import manifests as contract
 from callboard import schema
 from callboard.cli.common import fail
 
@@ -18,6 +17,8 @@ SCHEMA_PAGE = Path("docs") / "schema.md"
 
 def manifests(write: WriteOption = False, check: CheckOption = False, root: RootOption = Path()) -> None:
     """Write or check tool_manifests/ and the README's table; without an option, print the index."""
+    from callboard import manifests as contract  # brings the SDK along, which no other command needs
+
     if write:
         contract.write(root)
     elif check:

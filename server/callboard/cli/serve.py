@@ -10,7 +10,7 @@ import anyio
 import typer
 
 from callboard.board import Board, Config, open_board
-from callboard.cli.common import DbOption, fail, first_of, taken_from_environment
+from callboard.cli.common import DbOption, fail, first_of, secret_from
 from callboard.errors import Refused
 from callboard.storefile import Unusable
 
@@ -69,17 +69,11 @@ def serve(
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="callboard: %(levelname)s %(name)s: %(message)s"
     )
-    secret = taken_from_environment("CALLBOARD_TOKEN")
-    if token_file is not None:
-        try:
-            secret = token_file.read_text(encoding="ascii").strip()
-        except (OSError, ValueError):
-            fail(f"the token file {token_file} cannot be read.")
     config = Config(
         db=db,
         transport="stdio" if http is None else "http",
         agent=agent,
-        token=secret,
+        token=secret_from(token_file),
         durability=durability,
         toolsets=tuple(toolsets.split(",")),
         read_only=read_only,

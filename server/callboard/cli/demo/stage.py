@@ -1,7 +1,7 @@
 """The demo's stage: a small repository, and real servers with a real MCP client for each agent.
 
-A client over stdio starts a server process of its own; those over HTTP share one. Whatever is started here
-is ended here, by its own process id, however the play ends.
+Every agent has a client and a server process of its own; what they share is the store. Whatever is started
+here is ended here, by its own process id, however the play ends.
 """
 
 import json
@@ -11,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import TextContent
 
-from callboard.cli.demo.story import CAST, FILES
+from callboard.cli.demo.story import CAST, FILES, Transport
 
 ANSWER_SECONDS: Final = 45
 """How long a client waits for an answer: longer than the longest wait of the story."""
@@ -93,39 +93,62 @@ async def make_repository(folder: Path) -> bool:
 
 @asynccontextmanager
 async def seats(repository: Path, logs: Path) -> AsyncIterator[Mapping[str, Seat]]:
-    """The cast at its clients, until the block ends.
+    """The cast at its clients, until the block ends. All start at once, on a store that is not there yet.
 
     What the servers say on standard error goes into `logs`, a file for each. Raises NoServer, MCPError and
-    OSError.
+    OSError, in groups.
     """
-    store = repository / ".callboard" / "board.db"
-    # Named although it is the default: without git, a repository around the folder must not be found.
-    serve = ["-m", "callboard", "serve", "--db", str(store)]
     taken: dict[str, Seat] = {}
-    url: str | None = None
-    async with AsyncExitStack() as stack:
-        for agent_id, role in CAST.items():
-            if role.transport == "stdio":
-                log = stack.enter_context((logs / f"{agent_id}.log").open("w", encoding="utf-8"))
-                program = StdioServerParameters(
-                    command=sys.executable, args=serve, cwd=repository, env=_environment()
-                )
-                client = Client(stdio_client(program, errlog=log), read_timeout_seconds=ANSWER_SECONDS)
-            else:
-                if url is None:
-                    command = [sys.executable, *serve, "--http", "127.0.0.1:0"]
-                    url = await stack.enter_async_context(
-                        _http_server(command, repository, logs / "http.log")
-                    )
-                # Without the environment's proxies: the way to this host leads through none.
-                http = await stack.enter_async_context(
-                    httpx2.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS)
-                )
-                client = Client(
-                    streamable_http_client(url, http_client=http), read_timeout_seconds=ANSWER_SECONDS
-                )
-            taken[agent_id] = Seat(agent_id, await stack.enter_async_context(client))
+    over = anyio.Event()
+
+    async def take(agent_id: str, transport: Transport, *, task_status: TaskStatus[None]) -> None:
+        async with CONNECTIONS[transport](repository, logs / f"{agent_id}.log") as client:
+            taken[agent_id] = Seat(agent_id, client)
+            task_status.started()
+            await over.wait()
+
+    async with anyio.create_task_group() as sitting:
+        async with anyio.create_task_group() as starting:
+            for agent_id, transport in CAST.items():
+                starting.start_soon(sitting.start, take, agent_id, transport)
         yield taken
+        over.set()
+
+
+@asynccontextmanager
+async def _over_stdio(repository: Path, log: Path) -> AsyncIterator[Client]:
+    """A client with a server at the other end of its pipes."""
+    command, *arguments = _serve(repository)
+    program = StdioServerParameters(command=command, args=arguments, cwd=repository, env=_environment())
+    with log.open("w", encoding="utf-8") as said:
+        async with Client(stdio_client(program, errlog=said), read_timeout_seconds=ANSWER_SECONDS) as client:
+            yield client
+
+
+@asynccontextmanager
+async def _over_http(repository: Path, log: Path) -> AsyncIterator[Client]:
+    """A client of a server over HTTP."""
+    command = [*_serve(repository), "--http", "127.0.0.1:0"]
+    async with (
+        _http_server(command, repository, log) as url,
+        # Without the environment's proxies: the way to this host leads through none.
+        httpx2.AsyncClient(trust_env=False, timeout=ANSWER_SECONDS) as http,
+        Client(streamable_http_client(url, http_client=http), read_timeout_seconds=ANSWER_SECONDS) as client,
+    ):
+        yield client
+
+
+CONNECTIONS: Final[Mapping[Transport, Callable[[Path, Path], AbstractAsyncContextManager[Client]]]] = {
+    "stdio": _over_stdio,
+    "http": _over_http,
+}
+
+
+def _serve(repository: Path) -> list[str]:
+    """The command that serves the story's store. It is named, although in its default place: without git, a
+    repository that the temporary folder stands in must not be taken for the story's."""
+    store = repository / ".callboard" / "board.db"
+    return [sys.executable, "-m", "callboard", "serve", "--db", str(store)]
 
 
 @asynccontextmanager
@@ -177,7 +200,5 @@ async def _listen(
 def _environment() -> dict[str, str]:
     """The environment of what is started here: it imports from where this process does, and nothing that
     the user set for a server or a repository of their own applies."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("CALLBOARD_", "GIT_"))
-    }
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("CALLBOARD_", "GIT_"))}
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

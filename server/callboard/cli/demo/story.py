@@ -11,14 +11,6 @@ from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Role:
-    """An agent of the story, with the client that it stands for and how that client connects."""
-
-    client: str
-    transport: Literal["stdio", "http"]
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """A heading."""
 
@@ -60,6 +52,7 @@ class Answer:
 
 
 Line = Scene | Call | Answer
+Transport = Literal["stdio", "http"]
 
 WAITS = None
 
@@ -70,8 +63,9 @@ def result(says: str, *, each: str | None = None, **facts: Any) -> Outcome:
 
 
 def refusal(code: str, **facts: Any) -> Outcome:
-    """The call is refused; its own sentences are printed."""
-    return Outcome("refused: {code}. {message} {hint}", facts, code=code)
+    """The call is refused; its message is printed, and its hint if that is among the facts."""
+    says = "refused: {code}. {message}" + (" {hint}" if "hint" in facts else "")
+    return Outcome(says, facts, code=code)
 
 
 def holds(expected: Any, actual: Any) -> bool:
@@ -89,11 +83,8 @@ def holds(expected: Any, actual: Any) -> bool:
     return bool(expected == actual)
 
 
-CAST: Mapping[str, Role] = {
-    "ann": Role("Claude Code", "stdio"),
-    "ben": Role("Codex", "stdio"),
-    "cleo": Role("Copilot", "http"),
-}
+CAST: Mapping[str, Transport] = {"ann": "stdio", "ben": "stdio", "cleo": "http"}
+"""The agents, and how the client of each connects."""
 
 FILES: Mapping[str, str] = {
     "src/parser.py": '"""Turns text into a tree."""\n',
@@ -103,8 +94,11 @@ FILES: Mapping[str, str] = {
 """What the repository holds that they work on."""
 
 STORY: tuple[Line, ...] = (
-    Scene("Three agents sign in. The two newcomers join the crew of the lead."),
-    Call("ann", "register_agent", {"role": "lead"}, result("leads crew {lead_id}", lead_id="ann", led_by="ann")),
+    Scene("Three agents sign in: ann and ben over stdio, cleo over HTTP."),
+    Call(
+        "ann", "register_agent", {"role": "lead"},
+        result("leads crew {lead_id}", lead_id="ann", led_by="ann"),
+    ),
     Call(
         "ben", "register_agent", {"role": "developer"},
         result("joined crew {lead_id}", lead_id="ann", joined="live lead"),
@@ -113,20 +107,25 @@ STORY: tuple[Line, ...] = (
         "cleo", "register_agent", {"role": "tech-writer"},
         result("joined crew {lead_id}", lead_id="ann", joined="live lead"),
     ),
-    Scene("Two agents want one file, however they spell it, and a third wants it within a glob."),
+
+    Scene("Ann and ben want one file, however it is spelled; cleo, a glob that meets it."),
     Call(
         "ann", "acquire_file_lock", {"file_path": "src/parser.py", "reason": "new grammar"},
         result("granted: {mode}, fence {fence}", mode="exclusive", fence=1),
     ),
     Call(
         "ben", "acquire_file_lock", {"file_path": "./src//parser.py"},
-        refusal("lock_held", holder="ann", held_path="src/parser.py", reason="new grammar"),
+        refusal(
+            "lock_held", holder="ann", held_path="src/parser.py", reason="new grammar",
+            hint="Call again with wait_seconds, or message ann.",
+        ),
     ),
     Call(
         "cleo", "acquire_file_lock", {"file_path": "src/**/*.py"},
         refusal("lock_held", holder="ann", held_path="src/parser.py"),
     ),
-    Scene("Ben waits in line. His lease has a higher fence, and work under the old one is refused."),
+
+    Scene("Ben waits in line. His fence is higher, and work under the old one is refused."),
     Call("ben", "acquire_file_lock", {"file_path": "src/parser.py", "wait_seconds": 30}, WAITS),
     Call(
         "ann", "check_file_lock", {"file_path": "src/parser.py"},
@@ -135,26 +134,37 @@ STORY: tuple[Line, ...] = (
     ),
     Call(
         "ann", "release_file_lock", {"file_path": "src/parser.py"},
-        result("released fence {fence}", released=True, fence=1),
+        result("released, fence {fence}", released=True, fence=1),
     ),
     Answer("ben", result("granted: {mode}, fence {fence}", mode="exclusive", fence=2, refreshed=False)),
     Call(
         "ann", "renew_file_lock", {"file_path": "src/parser.py", "fence": 1},
-        refusal("stale_fence", given=1, current=2, holder="ben"),
+        refusal(
+            "stale_fence", given=1, current=2, holder="ben",
+            hint="Do not write what you prepared under the old lease; acquire the path again first.",
+        ),
     ),
-    Scene("Cleo takes a lease of 5 seconds and falls silent. It lapses, and nobody is blocked for good."),
+
+    Scene("Cleo takes a lease of 5 seconds and falls silent. It lapses, and blocks nobody."),
     Call(
         "cleo", "acquire_file_lock", {"file_path": "docs/guide.md", "ttl_seconds": 5},
         result("granted: {mode}, fence {fence}", mode="exclusive", fence=3),
     ),
     Call("ben", "acquire_file_lock", {"file_path": "docs/guide.md", "wait_seconds": 30}, WAITS),
-    Answer("ben", result("granted after {granted_after_ms} ms: {mode}, fence {fence}", fence=4)),
+    Answer(
+        "ben",
+        result("granted after {granted_after_ms} ms: {mode}, fence {fence}", mode="exclusive", fence=4),
+    ),
     Call(
         "cleo", "renew_file_lock", {"file_path": "docs/guide.md", "fence": 3},
         refusal("stale_fence", given=3, current=4, holder="ben"),
     ),
-    Call("cleo", "heartbeat", {}, result("locks held: {locks_held}, unread messages: {unread}", locks_held=0, unread=1)),
-    Scene("Whatever happened is in the ledger."),
+    Call(
+        "cleo", "heartbeat", {},
+        result("locks held: {locks_held}, unread messages: {unread}", locks_held=0, unread=1),
+    ),
+
+    Scene("The ledger tells who held what."),
     Call(
         "ann", "list_activity", {"query": "locked released lost"},
         result(

@@ -39,19 +39,15 @@ class Teller:
         self._console.print()
         self._print(Text(), Text(title, "bold"))
 
-    def who(self, agent: str, described: str) -> None:
-        """Who an agent is."""
-        self._print(self._name(agent), Text(described))
-
     def waits(self, agent: str, tool: str, arguments: Mapping[str, Any]) -> None:
         """A call whose answer comes later."""
-        self._print(self._name(agent), _call(tool, arguments).append("  (waits)", "dim"))
+        self._print(self._name(agent), call_text(tool, arguments).append("  (waits)", "dim"))
 
     def call(
         self, agent: str, tool: str, arguments: Mapping[str, Any], answer: Sequence[str], *, refused: bool
     ) -> None:
         """A call and its answer, on one line if that holds both."""
-        name, call = self._name(agent), _call(tool, arguments)
+        name, call = self._name(agent), call_text(tool, arguments)
         style = _style(refused)
         if len(answer) == 1:
             line = Text.assemble(call, "  ", self._arrow, (answer[0], style))
@@ -89,18 +85,19 @@ class Teller:
             before = Text(" " * before.cell_len)
 
 
-def written(value: Any) -> str:
+def call_text(tool: str, arguments: Mapping[str, Any]) -> Text:
+    """A call as it is told."""
+    call = Text(tool, "bold")
+    for name, value in arguments.items():
+        call = Text.assemble(call, (f" {name}=", "dim"), _written(value))
+    return call
+
+
+def _written(value: Any) -> str:
     """A value as a person would write it: as JSON, but a word without quotes."""
     if isinstance(value, str) and value and not any(mark in value for mark in ' "\n'):
         return value
     return json.dumps(value, ensure_ascii=False)
-
-
-def _call(tool: str, arguments: Mapping[str, Any]) -> Text:
-    call = Text(tool, "bold")
-    for name, value in arguments.items():
-        call = Text.assemble(call, (f" {name}=", "dim"), written(value))
-    return call
 
 
 def _style(refused: bool) -> str:
