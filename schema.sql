@@ -63,7 +63,6 @@ CREATE TABLE agent_roster (
     last_seen_at TEXT
         CONSTRAINT last_seen_at_time CHECK (last_seen_at IS strftime('%Y-%m-%dT%H:%M:%fZ', last_seen_at)),
     signed_in_boot_ms INTEGER NOT NULL DEFAULT 0,
-    process_id TEXT REFERENCES _processes (process_id) ON DELETE SET NULL, -- the server process it signed in through
     terminated_at TEXT
         CONSTRAINT terminated_at_time CHECK (terminated_at IS strftime('%Y-%m-%dT%H:%M:%fZ', terminated_at)),
     termination_reason TEXT
@@ -74,7 +73,6 @@ CREATE INDEX idx_agent_roster_project_team ON agent_roster (project_id, team_id)
 CREATE INDEX idx_agent_roster_team ON agent_roster (team_id);
 CREATE INDEX idx_agent_roster_session ON agent_roster (session_id);
 CREATE INDEX idx_agent_roster_crew ON agent_roster (lead_id, agent_id);
-CREATE INDEX idx_agent_roster_process ON agent_roster (process_id);
 
 -- What kinds of agent there are and how each is briefed. The built-in ones are put back at start-up if missing.
 -- Scope: store.
@@ -131,6 +129,15 @@ CREATE TABLE _processes (
     gone_boot_ms INTEGER                    -- when it was first found missing; NULL = alive as far as known
 ) STRICT;
 CREATE INDEX _idx_processes_gone ON _processes (gone_boot_ms) WHERE gone_boot_ms IS NOT NULL;
+
+-- Which agents called through which stdio process. An agent is gone when the last of its processes is; one that
+-- never came over a pipe is only ever silent. Scope: store.
+CREATE TABLE _agent_processes (
+    agent_id TEXT NOT NULL REFERENCES agent_roster (agent_id),
+    process_id TEXT NOT NULL REFERENCES _processes (process_id) ON DELETE CASCADE,
+    PRIMARY KEY (agent_id, process_id)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX _idx_agent_processes_process ON _agent_processes (process_id);
 
 -- Bearer tokens by their hash; the token itself is shown once and stored nowhere. Scope: store.
 CREATE TABLE _credentials (
@@ -241,6 +248,7 @@ CREATE TABLE _lock_waiters (
     enqueued_boot_ms INTEGER NOT NULL,
     call_until_boot_ms INTEGER NOT NULL DEFAULT 0, -- lease of the waiting call; 0 = no call waits
     queue_until_boot_ms INTEGER NOT NULL DEFAULT 0, -- how long the place outlives its call; 0 = not
+    lapsed_boot_ms INTEGER NOT NULL DEFAULT 0, -- since when its call is silent: it then blocks nobody; 0 = it is not
     UNIQUE (agent_id, request)
 ) STRICT;
 
@@ -390,11 +398,13 @@ CREATE TABLE message_queue (
     project_id TEXT,
     lead_id TEXT NOT NULL DEFAULT '',
     source_role TEXT,                       -- from the roster at sending, never from the sender's words
+    verified INTEGER NOT NULL DEFAULT 0     -- whether a token vouched for the sender
+        CONSTRAINT verified_flag CHECK (verified IN (0, 1)),
     priority TEXT NOT NULL DEFAULT 'normal'
         CONSTRAINT priority_values CHECK (priority IN ('normal', 'high', 'urgent')),
     reply_to INTEGER,                       -- id of the message that it answers
     group_message_id TEXT REFERENCES chat_group_messages (id), -- a group post's text is stored once, there
-    visible_boot_ms INTEGER NOT NULL DEFAULT 0, -- handed out to nobody before; a receipt lapses then
+    visible_boot_ms INTEGER NOT NULL DEFAULT 0, -- handed out to nobody before: the receipt's time, then a pause
     visible_at TEXT
         CONSTRAINT visible_at_time CHECK (visible_at IS strftime('%Y-%m-%dT%H:%M:%fZ', visible_at)),
     receipt TEXT,                           -- the newest hand-out; what acknowledges it
@@ -427,6 +437,8 @@ CREATE INDEX _idx_mq_ordered ON message_queue (target_agent_id, ordered_key, id)
     WHERE status = 'queued' AND ordered_key IS NOT NULL;
 CREATE INDEX _idx_mq_expires ON message_queue (expires_boot_ms)
     WHERE status = 'queued' AND expires_boot_ms IS NOT NULL;
+-- What was handed out too often, to be ended once its last receipt has lapsed; a query repeats the WHERE terms.
+CREATE INDEX _idx_mq_worn_out ON message_queue (visible_boot_ms) WHERE status = 'queued' AND attempts >= 5;
 CREATE INDEX _idx_mq_source ON message_queue (source_agent_id);
 CREATE INDEX _idx_mq_reply ON message_queue (reply_to) WHERE reply_to IS NOT NULL;
 CREATE INDEX _idx_mq_group_message ON message_queue (group_message_id) WHERE group_message_id IS NOT NULL;
@@ -466,18 +478,19 @@ CREATE TABLE conversations (
         CONSTRAINT created_at_time CHECK (created_at IS strftime('%Y-%m-%dT%H:%M:%fZ', created_at)),
     title TEXT,
     lead_id TEXT NOT NULL DEFAULT '',
-    project_id TEXT NOT NULL DEFAULT ''
+    project_id TEXT NOT NULL DEFAULT '',
+    seq INTEGER NOT NULL UNIQUE             -- order of starting; the cursor
 ) STRICT;
 CREATE INDEX idx_conversations_agent ON conversations (agent_id);
-CREATE INDEX _idx_conversations_lead ON conversations (lead_id);
+CREATE INDEX _idx_conversations_lead ON conversations (lead_id, seq);
 
 -- The lines of a transcript; they go with it. Scope: crew.
 CREATE TABLE messages (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     conversation_id TEXT NOT NULL REFERENCES conversations (id) ON DELETE CASCADE,
-    sender TEXT NOT NULL,                   -- an open set
+    sender TEXT NOT NULL,                   -- whose words they are, as the writer says: an open set
     content TEXT NOT NULL,
-    from_role TEXT,                         -- role of the writer, where known
+    from_role TEXT,                         -- role of the writer, from the roster
     timestamp TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     search_words TEXT NOT NULL DEFAULT ''
@@ -536,6 +549,15 @@ CREATE TABLE chat_group_members (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX _idx_chat_group_members_agent ON chat_group_members (agent_id);
 
+-- Who left a room or was taken out of it: its standing roles do not bring them back. Scope: crew.
+CREATE TABLE _chat_group_leavers (
+    group_name TEXT NOT NULL,
+    lead_id TEXT NOT NULL,
+    agent_id TEXT NOT NULL,
+    PRIMARY KEY (group_name, lead_id, agent_id),
+    FOREIGN KEY (group_name, lead_id) REFERENCES chat_groups (name, lead_id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
 -- What was said in a room, with reactions. Scope: crew.
 CREATE TABLE chat_group_messages (
     id TEXT NOT NULL PRIMARY KEY,
@@ -549,6 +571,8 @@ CREATE TABLE chat_group_messages (
     timestamp TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     seq INTEGER NOT NULL UNIQUE,            -- order of posting over all rooms; the cursor
+    verified INTEGER NOT NULL DEFAULT 0     -- whether a token stood behind the author
+        CONSTRAINT verified_flag CHECK (verified IN (0, 1)),
     reply_to TEXT,
     mentions TEXT NOT NULL DEFAULT '[]'
         CONSTRAINT mentions_json CHECK (json_valid(mentions) AND json_type(mentions) = 'array'),
@@ -854,6 +878,8 @@ CREATE TABLE timers (
     fired_count INTEGER NOT NULL DEFAULT 0,
     ended_at TEXT
         CONSTRAINT ended_at_time CHECK (ended_at IS strftime('%Y-%m-%dT%H:%M:%fZ', ended_at)),
+    verified INTEGER NOT NULL DEFAULT 0     -- whether a token stood behind the owner when it was set
+        CONSTRAINT verified_flag CHECK (verified IN (0, 1)),
     claimed_by TEXT                         -- process that fired it last
 ) STRICT;
 CREATE INDEX idx_timers_agent ON timers (agent_id);
@@ -892,6 +918,7 @@ CREATE TABLE task_cost_records (
 CREATE INDEX idx_task_cost_agent ON task_cost_records (agent_id);
 CREATE INDEX idx_task_cost_task ON task_cost_records (dag_task_id, lead_id);
 CREATE INDEX idx_task_cost_project ON task_cost_records (project_id);
+CREATE INDEX _idx_task_cost_lead ON task_cost_records (lead_id);
 
 -- Each report of cost, as what it added: sums by day and by model come from here, and a call counts once.
 -- Scope: crew.
@@ -943,6 +970,10 @@ CREATE TABLE _cost_budgets (
     on_exceed TEXT NOT NULL DEFAULT 'warn'
         CONSTRAINT on_exceed_values CHECK (on_exceed IN ('warn', 'block')),
     warned_percent INTEGER NOT NULL DEFAULT 0, -- the highest mark that was announced
+    used_micro_usd INTEGER NOT NULL DEFAULT 0 -- what `task_cost_records` sums to, kept with each report
+        CONSTRAINT used_micro_usd_range CHECK (used_micro_usd >= 0),
+    used_tokens INTEGER NOT NULL DEFAULT 0
+        CONSTRAINT used_tokens_range CHECK (used_tokens >= 0),
     set_by TEXT NOT NULL,
     set_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT set_at_time CHECK (set_at IS strftime('%Y-%m-%dT%H:%M:%fZ', set_at)),
@@ -1015,11 +1046,16 @@ CREATE INDEX idx_dag_tasks_status ON dag_tasks (dag_status);
 CREATE INDEX idx_dag_tasks_project ON dag_tasks (project_id);
 CREATE INDEX idx_dag_tasks_team ON dag_tasks (team_id);
 CREATE INDEX idx_dag_tasks_id_team ON dag_tasks (id, team_id);
--- The next task to claim is the first entry of its crew here; a query must repeat the WHERE terms to use it.
-CREATE INDEX _idx_dag_tasks_ready ON dag_tasks (lead_id, priority DESC, dependents DESC, seq)
+-- The next task to claim is the first entry of its crew and role here; a query must repeat the WHERE terms to use it.
+CREATE INDEX _idx_dag_tasks_ready ON dag_tasks (lead_id, role, priority DESC, dependents DESC, seq)
     WHERE dag_status = 'ready' AND archived_at IS NULL;
+-- A page of tasks is one range of this index for each status.
+CREATE INDEX _idx_dag_tasks_page ON dag_tasks (lead_id, dag_status, priority DESC, seq) WHERE archived_at IS NULL;
+-- Whose files are being worked on: as many as agents have claims.
+CREATE INDEX _idx_dag_tasks_working ON dag_tasks (project_id)
+    WHERE dag_status IN ('running', 'in_review', 'paused') AND assigned_agent_id IS NOT NULL AND archived_at IS NULL;
 -- What became ready: empty after every commit, so that promoting costs what it promotes.
-CREATE INDEX _idx_dag_tasks_promotable ON dag_tasks (lead_id)
+CREATE INDEX _idx_dag_tasks_promotable ON dag_tasks (lead_id, dag_status, unmet)
     WHERE dag_status IN ('pending', 'blocked') AND unmet = 0 AND archived_at IS NULL;
 CREATE INDEX _idx_dag_tasks_assignee ON dag_tasks (assigned_agent_id, dag_status)
     WHERE assigned_agent_id IS NOT NULL;

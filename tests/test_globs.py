@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from callboard.globs import (
     MAX_BYTES,
+    MAX_NAMES,
     MAX_WILDCARDS,
     InvalidPattern,
     ancestors,
@@ -227,6 +228,7 @@ def test_a_path_has_one_spelling(written: str, canonical: str) -> None:
         ("?" * (MAX_WILDCARDS + 1), "wildcards"),
         ("a*" * (MAX_WILDCARDS + 1), "wildcards"),
         ("**/a/" * MAX_WILDCARDS + "*", "wildcards"),
+        ("a/" * MAX_NAMES + "b", "names"),
     ],
 )
 def test_what_is_no_path_is_refused_with_its_rule(written: str, rule: str) -> None:
@@ -289,12 +291,15 @@ def calls_made(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize(
     ("p", "q"),
     [
-        ("*a" * 60, "*a" * 60 + "b"),
-        (("*" + "a" * 15) * 60 + "b", ("*" + "a" * 14) * 60 + "c"),
+        ("*a" * MAX_WILDCARDS, "*a" * MAX_WILDCARDS + "b"),
+        (("*" + "a" * 60) * MAX_WILDCARDS + "b", ("*" + "a" * 59) * MAX_WILDCARDS + "c"),
         ("a" * 900 + "*b", "*" + "a" * 900 + "c"),
-        ("**/a/" * 30 + "x", "**/a/" * 30 + "y"),
-        ("**/" + "a/" * 500 + "x", "a/" * 500 + "y"),
-        ("/".join(["a*" + "a" * 12] * 60) + "/x", "/".join(["*" + "a" * 13] * 60) + "/y"),
+        ("**/a/" * MAX_WILDCARDS + "x", "**/a/" * MAX_WILDCARDS + "y"),
+        ("**/" + "a/" * (MAX_NAMES - 2) + "x", "a/" * (MAX_NAMES - 2) + "y"),
+        (
+            "/".join(["a*" + "a" * 50] * MAX_WILDCARDS) + "/x",
+            "/".join(["*" + "a" * 51] * MAX_WILDCARDS) + "/y",
+        ),
     ],
 )
 def test_no_pair_of_patterns_takes_more_than_a_few_steps_for_each_character(p: str, q: str) -> None:

@@ -165,6 +165,28 @@ def references() -> list[tuple[str, str]]:
     ]
 
 
+def test_a_row_that_means_nothing_without_another_refers_to_it() -> None:
+    assert set(references()) == {
+        ("active_delegations", "agent_roster"),
+        ("_agent_processes", "agent_roster"),
+        ("_agent_processes", "_processes"),
+        ("_role_overrides", "roles"),
+        ("_lock_waiter_paths", "_lock_waiters"),
+        ("message_queue", "chat_group_messages"),
+        ("messages", "conversations"),
+        ("chat_group_members", "chat_groups"),
+        ("_chat_group_leavers", "chat_groups"),
+        ("chat_group_messages", "chat_groups"),
+        ("decisions", "decisions"),
+        ("_task_edges", "dag_tasks"),
+        ("_task_decisions", "decisions"),
+        ("_task_decisions", "dag_tasks"),
+        ("_task_transitions", "dag_tasks"),
+        ("_task_results", "dag_tasks"),
+        ("project_sessions", "projects"),
+    }
+
+
 @pytest.mark.parametrize(("table", "target"), references())
 def test_a_row_that_refers_to_nothing_is_refused(db: apsw.Connection, table: str, target: str) -> None:
     rows = db.execute(

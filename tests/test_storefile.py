@@ -7,14 +7,16 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import apsw
 import pytest
 
 from callboard import schema, storefile
+from callboard.clock import utc_text
 from callboard.storefile import StoreInfo
+from tests.rows import put
 from tests.starting import NOW, answer, child, connect, crashed, files, prepare, refused, version_0
 
 
@@ -129,6 +131,20 @@ def test_sixteen_processes_that_start_at_once_make_one_store(tmp_path: Path) -> 
     assert {mode for *_, mode in told} == {"wal"}
 
 
+def test_sixteen_processes_that_start_after_a_reboot_carry_deadlines_over_once(
+    tmp_path: Path, path: Path
+) -> None:
+    prepare(path, boot_id="boot-0")
+    now = datetime.now(UTC)
+    with closing(connect(path)) as db:
+        soon = {"expires_at": utc_text(now + timedelta(seconds=300)), "expires_boot_ms": 9_000_000}
+        put(db, "file_locks", ttl_ms=600_000, **soon)
+    race(tmp_path, path)
+    with closing(connect(path)) as db:
+        # What was left of 300 s, and one term of 600 s; a second time would add another.
+        assert 600_000 < db.execute("SELECT expires_boot_ms FROM file_locks").get <= 901_000
+
+
 class Cut(apsw.VFS):
     """A machine that dies at the n-th write, sync, truncation or deletion: nothing after it happens."""
 
@@ -229,41 +245,6 @@ def test_a_crash_is_recovered_from_at_the_next_start(store: Path) -> None:
 
 
 # --- file systems -------------------------------------------------------------------------------------------
-
-MOUNTS = r"""22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
-23 22 0:21 / /proc rw,nosuid - proc proc rw
-30 22 0:45 / /mnt/c rw - 9p drvfs rw
-31 22 0:46 / /home rw - nfs4 server:/home rw
-32 31 254:1 / /home/kim rw - xfs /dev/vdb rw
-33 22 0:47 / /srv/my\040share rw - cifs //server/share rw
-34 22 0:48 / /workspace rw master:7 - virtiofs workspace rw
-35 22 0:49 / /over rw - nfs server:/over rw
-36 35 0:50 / /over rw - tmpfs tmpfs rw
-37 22 0:51 / /media/disk rw - fuse.sshfs host:/ rw
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/var/lib/board.db", "ext4"),
-        ("/mnt/c/board.db", "9p"),
-        ("/mnt/cc/board.db", "ext4"),
-        ("/home/robin/board.db", "nfs4"),
-        ("/home/kim/board.db", "xfs"),
-        ("/srv/my share/board.db", "cifs"),
-        ("/workspace/a/b/board.db", "virtiofs"),
-        ("/over/board.db", "tmpfs"),
-        ("/media/disk/board.db", "fuse.sshfs"),
-    ],
-)
-def test_the_file_system_is_that_of_the_nearest_mount(path: str, kind: str) -> None:
-    assert storefile.file_system(Path(path), MOUNTS) == kind
-
-
-def test_a_table_of_mounts_that_says_nothing_names_no_file_system() -> None:
-    assert storefile.file_system(Path("/a"), "") == "unknown"
-    assert storefile.file_system(Path("/a"), "nonsense\n - \n") == "unknown"
 
 
 def mounted(tmp_path: Path, kind: str) -> Path:

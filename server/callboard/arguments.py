@@ -63,7 +63,7 @@ def _unquoted(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> dict[str, A
             try:
                 read[name] = json.loads(value)
             except (ValueError, RecursionError):
-                continue  # not JSON, or nested beyond reading: refused as text where a list or an object belongs
+                continue  # no JSON that can be read: refused as text where a list or an object belongs
     return read
 
 
@@ -76,10 +76,18 @@ def _told(fault: ErrorDetails, known: list[str]) -> dict[str, Any]:
     context = fault.get("ctx", {})
     if fault["type"] == "extra_forbidden":
         told: dict[str, Any] = {"field": field, "rule": "is not an argument of this tool"}
-        if near := text.nearest(field, known, 1):
-            told["did_you_mean"] = near[0]
+        if (meant := _meant(field, known)) is not None:
+            told["did_you_mean"] = meant
         return told
     if fault["type"] == "too_large":
         return {"field": field, "rule": f"takes at most {context['limit']} {context['unit']}"}
     rule = context.get("rule") or RULES.get(fault["type"], "is not valid").format_map(context)
     return {"field": field, "rule": rule}
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """The argument that a name which is none stands for: one spelled nearly so, else one that has the
+    name as one of its words, as `ttl_seconds` has `ttl`."""
+    if near := text.nearest(name, known, 1):
+        return near[0]
+    return next((argument for argument in known if name in argument.split("_")), None)

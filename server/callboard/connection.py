@@ -21,7 +21,7 @@ T = TypeVar("T")
 BUSY_SECONDS = int(schema.PRAGMAS["busy_timeout"]) / 1000
 """How long a connection waits for the write lock, in seconds."""
 
-# These belong to the file, except the timeout: the busy handler keeps it, and SQLite's own would replace that.
+# These belong to the file, but for the timeout: SQLite's own would replace the busy handler, which keeps it.
 _NOT_SET_HERE = {"application_id", "user_version", "auto_vacuum", "journal_mode", "busy_timeout"}
 _OF_A_CONNECTION = {name: value for name, value in schema.PRAGMAS.items() if name not in _NOT_SET_HERE}
 
@@ -77,6 +77,9 @@ def open_hardened(path: Path, busy_seconds: float, should_stop: Callable[[], boo
     db.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
     db.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
     db.limit(apsw.SQLITE_LIMIT_ATTACHED, 0)
+    # Else each binding of a value that a partial index might depend on has its statement prepared again:
+    # measured on the lookup of an inbox, 250 to 380 microseconds instead of 8.
+    db.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     # Before anything is written: making a store would spill a file of its own for each statement.
     db.pragma("temp_store", schema.PRAGMAS["temp_store"])
     return db

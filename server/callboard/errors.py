@@ -103,6 +103,10 @@ class UnknownAgent(Refused):
     """No agent of that id is on the roster."""
 
 
+class UnknownTask(Refused):
+    """There is no task of that id in your crew."""
+
+
 class NotFound(Refused):
     """There is no such thing."""
 

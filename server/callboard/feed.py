@@ -16,8 +16,9 @@ import anyio.abc
 import apsw
 
 from callboard.clock import Clock
-from callboard.events import Event
-from callboard.store import Row, Store
+from callboard.events import Event, Signal
+from callboard.store import Row, Store, typed
+from callboard.storefile import Unusable
 
 POLL_SECONDS = 0.010
 """How often other processes' commits are looked for while somebody waits: 6 ms late at the median for
@@ -26,11 +27,17 @@ POLL_SECONDS = 0.010
 log = logging.getLogger(__name__)
 
 
-class _OutboxTopic(Row):
+class _OutboxNews(Row):
     topic: str
+    subject: str
 
 
-_TOPICS_SINCE = _OutboxTopic.query("SELECT DISTINCT topic FROM _events WHERE id > :id AND source <> :source")
+_NEWS_SINCE = _OutboxNews.query(
+    "SELECT DISTINCT topic, subject FROM _events WHERE id > :id AND source <> :source"
+)
+
+ANYTHING = ""
+"""The subject of who listens to all of a topic."""
 
 
 class Listener:
@@ -69,7 +76,7 @@ class Feed:
         self._store = store
         self._clock = clock
         self._source = source
-        self._listeners: dict[str, set[Listener]] = defaultdict(set)
+        self._listeners: dict[tuple[str, str], set[Listener]] = defaultdict(set)
         self._connection: apsw.Connection | None = None
         self._wanted = anyio.Event()
         self._seen_version = 0
@@ -77,23 +84,28 @@ class Feed:
         store.on_commit = self.publish
 
     @contextmanager
-    def listen(self, *topics: str) -> Iterator[Listener]:
-        """Hear everything that is committed from now on about these topics, by any process."""
+    def listen(self, topic: str, subject: str = ANYTHING) -> Iterator[Listener]:
+        """Hear everything that is committed from now on about a topic, or only about one subject of it, by
+        any process.
+
+        Raises the store's refusals.
+        """
         if not self._waiting:
             self._look_from_now()
         listener = Listener(self._clock)
-        for topic in topics:
-            self._listeners[topic].add(listener)
+        ears = self._listeners[topic, subject]
+        ears.add(listener)
         self._wanted.set()
         try:
             yield listener
         finally:
-            for topic in topics:
-                self._listeners[topic].discard(listener)
+            ears.discard(listener)
+            if not ears:
+                del self._listeners[topic, subject]
 
-    def publish(self, events: Iterable[Event]) -> None:
-        """Wake who listens to the topics of these facts."""
-        self._wake({event.topic for event in events})
+    def publish(self, news: Iterable[Event | Signal]) -> None:
+        """Wake who listens to what these facts are about."""
+        self._wake({(told.topic, told.subject) for told in news})
 
     async def poll(self) -> None:
         """Look for other processes' commits for as long as this runs."""
@@ -119,10 +131,11 @@ class Feed:
     def _waiting(self) -> bool:
         return any(self._listeners.values())
 
-    def _wake(self, topics: Iterable[str]) -> None:
-        for topic in topics:
-            for listener in self._listeners.get(topic, ()):
-                listener.wake()
+    def _wake(self, news: Iterable[tuple[str, str]]) -> None:
+        for topic, subject in news:
+            for ear in {(topic, subject), (topic, ANYTHING)}:
+                for listener in self._listeners.get(ear, ()):
+                    listener.wake()
 
     def _open(self) -> apsw.Connection:
         if self._connection is None:
@@ -130,9 +143,13 @@ class Feed:
         return self._connection
 
     def _look_from_now(self) -> None:
-        db = self._open()
-        self._seen_version = db.pragma("data_version")
-        self._seen_id = db.execute("SELECT coalesce(max(id), 0) FROM _events").get
+        """Begin with what is told from now on. Raises the store's refusals."""
+        try:
+            db = self._open()
+            self._seen_version = db.pragma("data_version")
+            self._seen_id = db.execute("SELECT coalesce(max(id), 0) FROM _events").get
+        except (apsw.Error, Unusable) as error:
+            raise typed(error) from error
 
     def _look(self) -> None:
         db = self._open()
@@ -141,6 +158,6 @@ class Feed:
             return
         self._seen_version = version
         newest = db.execute("SELECT coalesce(max(id), 0) FROM _events").get
-        told = db.execute(_TOPICS_SINCE.sql, {"id": self._seen_id, "source": self._source}).fetchall()
+        told = db.execute(_NEWS_SINCE.sql, {"id": self._seen_id, "source": self._source}).fetchall()
         self._seen_id = newest
-        self._wake(str(topic) for (topic,) in told)
+        self._wake((str(topic), str(subject)) for topic, subject in told)

@@ -33,7 +33,8 @@ def start_ticks(pid: int) -> int | None:
     except OSError:
         return 0
     # The second field is the program's name in parentheses and may hold spaces and parentheses.
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])  # a zombie has ended and only waits to be read
 
 
 def is_alive(pid: int, started: int) -> bool:

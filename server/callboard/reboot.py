@@ -24,8 +24,7 @@ def _lease(table: str, *, holder: str, ttl: str, ends: str, ends_at: str, moving
     """A kind of lease. Those of agents that had signed in through a stdio process are over, as that process
     is gone. The others keep their end on the wall clock and get one more term, since their holders may not
     know of the reboot. What else counts from the same clock moves along with the end."""
-    gone = f"""{holder} IN (SELECT agent_id FROM agent_roster JOIN _processes USING (process_id)
-                             WHERE transport = 'stdio')"""
+    gone = f"""{holder} IN (SELECT agent_id FROM _agent_processes)"""
     left = f"iif({gone}, 0, max(0, {_until(ends_at)} + {ttl}))"
     later = f"strftime('%Y-%m-%dT%H:%M:%fZ', :now, format('+%.3f seconds', {left} / 1000.0))"
     others = "".join(f", {column} = {column} - {ends} + :boot_ms + {left}" for column in moving)

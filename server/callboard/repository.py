@@ -93,7 +93,10 @@ class Repository:
 
     def is_folder(self, name: str) -> bool:
         """Say whether a canonical name is that of a folder that is there now."""
-        return (self.worktree / name).is_dir()
+        try:
+            return (self.worktree / name).is_dir()
+        except OSError:  # hidden from this process, or a name longer than the file system has
+            return False
 
     def _anchor(self, absolute: str) -> tuple[Path, str]:
         """Split an absolute path into the root or worktree that holds it and the rest."""

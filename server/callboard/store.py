@@ -29,7 +29,7 @@ from callboard.errors import (
     StoreFull,
     StoreUnavailable,
 )
-from callboard.events import Event, Notice
+from callboard.events import Event, Notice, Signal
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Row")
@@ -42,6 +42,9 @@ log = logging.getLogger(__name__)
 GROUP_LIMIT = 64
 """How many waiting operations share one commit at most. Measured: 64 waiting operations gain a factor
 of ten with full durability, and a larger group only lengthens the wait of its first member."""
+
+BUSY_RETRY_MS = 1_000
+"""After how long it is worth asking again when another process kept the store locked."""
 
 
 @dataclass_transform(frozen_default=True)
@@ -108,7 +111,7 @@ class Tx:
         self.wall: datetime = clock.now()
         self.process_id = process_id
         self.ids = ids
-        self.events: list[Event] = []
+        self.events: list[Event | Signal] = []
         self.notices: list[Notice] = []
 
     @property
@@ -155,14 +158,14 @@ class Tx:
 
     def pragma(self, name: str, value: Value = None) -> Any:
         """What SQLite says of the store. A pragma that SQLite does not know says None."""
-        return self._db.pragma(name, value)
+        return self._db.pragma(name) if value is None else self._db.pragma(name, value)
 
     def setting(self, key: str, default: Any) -> Any:
         """A value of the store's configuration."""
         row = self.one(_SETTING, key=key)
         return default if row is None else json.loads(row.value)
 
-    def tell(self, event: Event) -> None:
+    def tell(self, event: Event | Signal) -> None:
         """A fact that becomes known with the commit."""
         self.events.append(event)
 
@@ -176,18 +179,14 @@ REFUSALS: dict[str, type[Refused]] = {
 }
 
 
-BUSY_RETRY_MS = 1_000
-"""After how long it is worth asking again when another process kept the store locked."""
-
-
 def typed(error: Exception) -> Exception:
     """An error of the store as the refusal that it means; any other error as it is."""
     if isinstance(error, Refused) or (meaning := storefile.translate(error)) is None:
         return error
     code, cause = meaning
     hint = "Restore a backup." if code == StoreCorrupt.code else None
-    retry_after_ms = BUSY_RETRY_MS if code == StoreBusy.code else None
-    refusal = REFUSALS[code](cause=cause, hint=hint, retry_after_ms=retry_after_ms)
+    again_ms = BUSY_RETRY_MS if code == StoreBusy.code else None
+    refusal = REFUSALS[code](cause=cause, hint=hint, retry_after_ms=again_ms)
     refusal.__cause__ = error
     return refusal
 
@@ -239,12 +238,12 @@ class Store:
         """Open the store that `storefile.prepare` has made ready. Raises `storefile.Unusable`."""
         self.info = info
         self.durability: Durability = durability
-        self.on_commit: Callable[[list[Event]], None] = lambda events: None
+        self.on_commit: Callable[[list[Event | Signal]], None] = lambda events: None
         self._clock = clock
         self._ids = ids
         self._process_id = process_id
         self._closing = threading.Event()
-        self._corrupt: StoreCorrupt | None = None
+        self._damage: str | None = None
         self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
         self._writer = _Worker("callboard-writer", lambda: self.connect(readonly=False), self._write)
         self._reader = _Worker("callboard-reader", self.connect, self._read)
@@ -282,23 +281,22 @@ class Store:
         """Look through the store's pages for damage. Raises StoreCorrupt, also for every later write."""
         found = await self.read(lambda tx: tx.pragma("quick_check", 1))
         if found != "ok":
-            self._corrupt = StoreCorrupt(hint="Restore a backup.", cause="quick_check found damage")
-            raise self._corrupt
+            self._damage = "quick_check found damage"
+            raise self._corrupt()
         self._checked_boot_ms = self._clock.boot_ms()
 
     async def health(self) -> dict[str, object]:
         """What the store says of itself now. Raises the store's refusals."""
         version = await self.read(lambda tx: tx.pragma("user_version"))
         log_file = self.info.path.with_name(self.info.path.name + "-wal")
-        checked_ms = self._clock.boot_ms() - self._checked_boot_ms
         health: dict[str, object] = {
             "store_id": self.info.store_id,
             "schema_version": version,
-            "quick_check_age_seconds": checked_ms // 1000,
+            "quick_check_age_seconds": (self._clock.boot_ms() - self._checked_boot_ms) // 1000,
             "wal_bytes": log_file.stat().st_size if log_file.exists() else 0,
         }
-        if self._corrupt is not None:
-            raise self._corrupt
+        if self._damage is not None:
+            raise self._corrupt()
         return health
 
     def close(self) -> None:
@@ -322,6 +320,7 @@ class Store:
     def _read(self, db: apsw.Connection, jobs: list[_Job]) -> None:
         for job in jobs:
             try:
+                _check_place(db)
                 db.execute("BEGIN")
                 try:
                     job.result = job.operation(Tx(db, self._clock, self._ids, self._process_id, self.info))
@@ -329,7 +328,7 @@ class Store:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
             except Exception as error:
-                job.error = typed(error)
+                job.error = self._noted(typed(error))
             _deliver([job])
 
     def _write(self, db: apsw.Connection, jobs: list[_Job]) -> None:
@@ -340,39 +339,58 @@ class Store:
                 waiting = self._write_group(db, waiting)
             except Exception as error:
                 for job in waiting:
-                    job.error = typed(error)
-                    if isinstance(job.error, StoreCorrupt):
-                        self._corrupt = job.error
+                    job.error = self._noted(typed(error))
                 _deliver(waiting)
                 return
 
     def _write_group(self, db: apsw.Connection, jobs: list[_Job]) -> list[_Job]:
         """One transaction. Returns the jobs that must run again, because one of them met an error for
         which SQLite rolls the whole transaction back. Raises what befell all of them."""
-        if self._corrupt is not None:
-            raise self._corrupt
-        if storefile.has_moved(db):
-            raise StoreUnavailable(
-                "The store's file was moved, deleted or replaced while the server ran; nothing was changed.",
-                hint="Put the file back where it was, or restart the server.",
-                cause="moved",
-            )
+        if self._damage is not None:
+            raise self._corrupt()
+        _check_place(db)
         db.execute("BEGIN IMMEDIATE")
-        for job in jobs:
-            self._run(db, job)
-            if not db.in_transaction:
-                _deliver([job])
-                return [other for other in jobs if other is not job]
-        done = [job for job in jobs if job.error is None]
-        events = [event for job in done if job.tx for event in job.tx.events]
-        last = db.execute(_LAST_EVENT.sql).get if events else None
         try:
-            db.execute("COMMIT")
-        except Exception as error:
-            if not self._was_committed(db, last, error):
-                raise
+            self._check_version(db)
+            for job in jobs:
+                self._run(db, job)
+                if not db.in_transaction:
+                    _deliver([job])
+                    return [other for other in jobs if other is not job]
+            done = [job for job in jobs if job.error is None]
+            events = [event for job in done if job.tx for event in job.tx.events]
+            last = db.execute(_LAST_EVENT.sql).get if events else None
+            try:
+                db.execute("COMMIT")
+            except Exception as error:
+                if not self._was_committed(db, last, error):
+                    raise
+        finally:
+            # An error between the operations leaves the transaction open, and the next could not begin.
+            if db.in_transaction:
+                db.execute("ROLLBACK")
         _deliver(jobs, lambda: self.on_commit(events))
         return []
+
+    def _check_version(self, db: apsw.Connection) -> None:
+        """Refuse to write what another version may have migrated meanwhile (S11)."""
+        version = db.execute("PRAGMA user_version").get
+        if version != self.info.schema_version:
+            raise SchemaTooNew(
+                "Another version has migrated the store meanwhile; nothing was changed.",
+                hint="Restart the server with that version.",
+                store=version,
+                server=self.info.schema_version,
+            )
+
+    def _noted(self, error: Exception) -> Exception:
+        """The error; one that says the store is damaged ends all writing until somebody has looked."""
+        if isinstance(error, StoreCorrupt):
+            self._damage = str(error.details.get("cause", "damaged"))
+        return error
+
+    def _corrupt(self) -> StoreCorrupt:
+        return StoreCorrupt(hint="Restore a backup.", cause=self._damage)
 
     def _run(self, db: apsw.Connection, job: _Job) -> None:
         db.execute("SAVEPOINT operation")
@@ -383,9 +401,7 @@ class Store:
             if job.cancelled:
                 raise StoreUnavailable("The call was cancelled.", cause="cancelled")
         except Exception as error:
-            job.error = typed(error)
-            if isinstance(job.error, StoreCorrupt):
-                self._corrupt = job.error
+            job.error = self._noted(typed(error))
             if db.in_transaction:
                 db.execute("ROLLBACK TO operation")
         if db.in_transaction:
@@ -394,10 +410,7 @@ class Store:
     def _was_committed(self, db: apsw.Connection, last: int | None, error: Exception) -> bool:
         """Whether a group whose COMMIT failed is in the store all the same: an error of the checkpoint
         that follows a commit surfaces in COMMIT too."""
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-            return False
-        if last is None:
+        if db.in_transaction or last is None:
             return False
         try:
             row = db.execute(_OUR_EVENT.sql, {"id": last, "source": self._process_id}).fetchall()
@@ -408,6 +421,16 @@ class Store:
                 cause="unknown outcome",
             ) from second
         return bool(row)
+
+
+def _check_place(db: apsw.Connection) -> None:
+    """Refuse a file that is no longer the store's: nobody else sees it, and it sees nobody else."""
+    if storefile.has_moved(db):
+        raise StoreUnavailable(
+            "The store's file was moved, deleted or replaced while the server ran; nothing was changed.",
+            hint="Put the file back where it was, or restart the server.",
+            cause="moved",
+        )
 
 
 def _log_failure(future: "asyncio.Future[Any]") -> None:

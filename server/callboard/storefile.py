@@ -22,7 +22,7 @@ from pathlib import Path
 
 import apsw
 
-from callboard import schema
+from callboard import mounts, schema
 from callboard.clock import utc_text
 from callboard.connection import BUSY_SECONDS, connect, has_moved, insist, open_hardened
 from callboard.reboot import rebase
@@ -67,7 +67,6 @@ __all__ = [
     "Unusable",
     "back_up",
     "connect",
-    "file_system",
     "has_moved",
     "prepare",
     "rebase",
@@ -113,7 +112,7 @@ def prepare(
     now: datetime,
     new_store_id: Callable[[], str],
     allow_network: bool = False,
-    mountinfo: Path = Path("/proc/self/mountinfo"),
+    mountinfo: Path = mounts.MOUNTINFO,
 ) -> StoreInfo:
     """See that a sound store of this version stands at `path`: make it, or check and migrate what is there.
 
@@ -140,7 +139,7 @@ def prepare(
             _check_pages(db, path)
             migrated_from = _migrate(db, path, boot_id, now, new_store_id)
             _check_schema(db, path)
-            _set_journal_mode(db, "delete" if _is_shared(kind) else "wal")
+            _set_journal_mode(db, "delete" if mounts.is_shared(kind) else "wal")
             if created:
                 _sync_folder(path.parent)
             _carry_over(db, boot_id, boot_ms, now)
@@ -187,8 +186,8 @@ def _locate(path: Path, allow_network: bool, mountinfo: Path) -> tuple[Path, str
     elif not folder.is_dir():
         raise FolderMissing(f"The folder {folder} does not exist. Make it, or name another store with --db.")
     path = folder.resolve() / path.name
-    kind = _mounted(path, mountinfo)
-    if _is_shared(kind) and not allow_network:
+    kind = mounts.kind_at(path, mountinfo)
+    if mounts.is_shared(kind) and not allow_network:
         raise NetworkFileSystem(
             f"{path} is on a {kind} file system, which several kernels may share; SQLite cannot keep a store "
             "sound there. Set CALLBOARD_DB to a path on a local disk, or share one HTTP server instead."
@@ -250,45 +249,8 @@ def _make_file(path: Path) -> None:
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
-# Types on which another kernel, or a program, may stand between two openers of one file: S2.
-_SHARED = re.compile(
-    r"9p|virtiofs|nfs\d*|cifs|smb\w*|fuse.*|afs|ceph|lustre|gpfs|beegfs|gfs2?|ocfs2|glusterfs|vboxsf|prl_fs\w*|vmhgfs"
-    r"|drvfs|davfs\d*|grpcfuse|osxfs|fakeowner|coda|ncpfs|orangefs|pvfs2"
-)
-
-
-def _is_shared(kind: str) -> bool:
-    return _SHARED.fullmatch(kind) is not None
-
-
-def _mounted(path: Path, mountinfo: Path) -> str:
-    """The type of the file system at `path`; `unknown` where the kernel has no table of mounts to read."""
-    try:
-        return file_system(path, mountinfo.read_text(encoding="utf-8", errors="surrogateescape"))
-    except FileNotFoundError:
-        return "unknown"
-
-
-def file_system(path: Path, mountinfo: str) -> str:
-    """The type of the mount with the longest path above `path`, which is absolute and resolved.
-
-    `mountinfo` has the form of Linux's `/proc/self/mountinfo` (proc_pid_mountinfo(5)): escaped in octal, and
-    of two mounts on one path the later one covers the earlier.
-    """
-    best, kind = -1, "unknown"
-    for line in mountinfo.splitlines():
-        left, separator, right = line.partition(" - ")
-        fields = left.split(" ")
-        if not separator or len(fields) < 5:
-            continue
-        point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[4]))
-        if path.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), right.split(" ")[0]
-    return kind
-
-
 def _header(db: apsw.Connection) -> bytes:
-    """The first 100 bytes of the file, through SQLite's own descriptor, without a lock; none if it is shorter."""
+    """The first 100 bytes, through SQLite's own descriptor and without a lock; none of a shorter file."""
     whole, header = db.read("main", 0, 0, 100)
     return bytes(header) if whole else b""
 
@@ -373,8 +335,8 @@ def _bear(
     It is still in rollback mode then. Switching a file to WAL before it has tables, or with less than EXTRA,
     leaves a journal that can come back after a power cut and take the store away again: S6.
     """
-    # This pragma writes the first page. Outside the transaction, a process killed between the two would leave a
-    # database of nobody; inside, it must be the first to write, as it cannot change a page that is there.
+    # This pragma writes the first page. Outside the transaction, a process killed between the two would leave
+    # a database of nobody; inside, it must be the first to write, as it cannot change a page that is there.
     form = f"BEGIN; PRAGMA auto_vacuum = {schema.PRAGMAS['auto_vacuum']}"
 
     def attempt() -> bool:

@@ -140,11 +140,11 @@ def fold_name(name: str) -> str:
 
     Case and compatibility forms are dropped (NFKC), and what looks alike in common typefaces becomes one: `0`
     and `o`; `1`, `l` and `i`, whose capital is an l to the eye; `rn` and `m`; `vv` and `w`; any run of `.`,
-    `_` and `-`. No two digits fold together, so numbered agents stay apart. `5` and `s` stay apart as well,
-    and so do letters of other scripts: names are ASCII.
+    `_` and `-`, which at the end is nothing. No two digits fold together, so numbered agents stay apart. `5`
+    and `s` stay apart as well, and so do letters of other scripts: names are ASCII.
     """
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
-    folded = _NAME_SEPARATORS.sub("-", folded.translate(_LOOK_ALIKE))
+    folded = _NAME_SEPARATORS.sub("-", folded.translate(_LOOK_ALIKE)).rstrip("-")
     return folded.replace("rn", "m").replace("vv", "w")
 
 

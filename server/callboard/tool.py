@@ -47,7 +47,8 @@ class Arguments(BaseModel):
 
 
 ENVELOPE = ("agent_id", "request_key")
-"""Arguments that every tool takes and that the operation itself never sees."""
+"""Arguments that every tool takes and that the operation itself does not see, unless its own signature
+names the request key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class Tool(Generic[P, R]):
     idempotent: bool
     destructive: bool
     waits_on: str | None
+    audited: bool
+    keyed: bool
     arguments: type[Arguments]
     paths: tuple[str, ...]
     result: TypeAdapter[Any]
@@ -95,7 +98,10 @@ class Tool(Generic[P, R]):
 
     def dump(self, result: object) -> dict[str, Any]:
         """The result as the plain object that is sent; what is absent is left out."""
-        return typing.cast(dict[str, Any], self.result.dump_python(result, mode="json", exclude_none=True))
+        return typing.cast(
+            dict[str, Any],
+            self.result.dump_python(result, mode="json", by_alias=True, exclude_none=True),
+        )
 
 
 def tool(
@@ -107,12 +113,15 @@ def tool(
     profile: Profile = "all",
     toolset: str | None = None,
     waits_on: str | None = None,
+    audited: bool = False,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]:
     """Describe an operation `(tx, caller, …) -> result` as a tool.
 
     `idempotent` means that the same call again changes nothing more (a tool that only reads is);
     `destructive` that it may take away what others have. `toolset` is the domain's name unless given;
-    `waits_on` is the topic of a tool that waits up to its argument `wait_seconds`.
+    `waits_on` is the topic of a tool that waits up to its argument `wait_seconds`. `audited` lets a tool
+    that only reads write to the ledger what a human read. An operation that names `request_key` is given
+    it, to keep with what it writes.
     """
 
     def describe(function: Callable[P, R]) -> Tool[P, R]:
@@ -139,6 +148,8 @@ def tool(
             idempotent=not writes if idempotent is None else idempotent,
             destructive=destructive,
             waits_on=waits_on,
+            audited=audited,
+            keyed="request_key" in hints,
             arguments=arguments,
             paths=tuple(name for name, hint in hints.items() if _mentions_path(hint)),
             result=answer,
@@ -156,6 +167,9 @@ def _camel(name: str) -> str:
 def _mentions_path(annotation: Any) -> bool:
     if any(isinstance(mark, PathText) for mark in getattr(annotation, "__metadata__", ())):
         return True
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return any(_mentions_path(hint) for hint in hints.values())
     return any(_mentions_path(part) for part in typing.get_args(annotation))
 
 
@@ -189,6 +203,11 @@ def _with_envelope(schema: dict[str, Any], writes: bool) -> dict[str, Any]:
             "description": "True for the stored result of an earlier call with this request_key",
         }
     return schema
+
+
+COPIED_FROM = 2**31
+"""Whole numbers that may be this large are ids, fences and cursors: copied from answers, not chosen, so
+that their range need not be published."""
 
 
 def portable(schema: dict[str, Any]) -> dict[str, Any]:
@@ -226,6 +245,10 @@ def portable(schema: dict[str, Any]) -> dict[str, Any]:
                 clean[key] = flat(value, inside)
         if clean.get("type") == "object" and "properties" in clean:
             clean["additionalProperties"] = False
+        if clean.get("default") in ("", 0) or clean.get("default") is False:
+            del clean["default"]  # to leave it out says as much
+        if clean.get("type") == "integer" and clean.get("maximum", 0) >= COPIED_FROM:
+            del clean["maximum"], clean["minimum"]
         return clean
 
     return typing.cast(dict[str, Any], flat(schema, ()))
@@ -242,7 +265,7 @@ def fitted(entries: list[E], limit: int) -> tuple[list[E], bool]:
     caller has read one entry more than `limit`."""
     size = 0
     for count, entry in enumerate(entries):
-        size += len(entry.model_dump_json(exclude_none=True))
+        size += len(entry.model_dump_json(exclude_none=True).encode())
         if count == limit or (count and size > RESULT_BYTES):
             return entries[:count], True
     return entries, False
