@@ -9,14 +9,17 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # has no types
 
 from callboard import board as product
 from callboard.board import Config, open_board
+from callboard.catalog import CATALOG
 from callboard.errors import Refused
 from callboard.identity import Principal
 
@@ -44,6 +47,10 @@ class TurnedClock:
             if deadline <= self._boot_ms:
                 woken.set()
         self._sleepers = [sleeper for sleeper in self._sleepers if sleeper[0] > self._boot_ms]
+
+    def slip(self, seconds: float) -> None:
+        """Let time pass that nobody who sleeps has noticed yet."""
+        self._boot_ms += round(seconds * 1000)
 
     def step_wall(self, seconds: float) -> None:
         """Set the wall clock forward or back; no time passes."""
@@ -90,6 +97,17 @@ class Agent:
         return call
 
 
+@cache
+def _schema_of(tool: str) -> Draft202012Validator:
+    found = {tool.name: tool for tool in CATALOG}[tool]
+    return Draft202012Validator(dict(found.output_schema))
+
+
+def check_result(tool: str, answer: dict[str, Any]) -> None:
+    """Hold a result to the schema that its tool publishes; clients throw away what is not so."""
+    _schema_of(tool).validate(answer)
+
+
 class Board:
     """The product under test."""
 
@@ -100,7 +118,9 @@ class Board:
 
     async def call(self, tool: str, *, token: Principal | None = None, **arguments: Any) -> dict[str, Any]:
         """Call a tool as its result; a refusal is raised."""
-        return await self.opened.call(tool, arguments, token=token)
+        answer = await self.opened.call(tool, arguments, token=token)
+        check_result(tool, answer)
+        return answer
 
     async def refusal(self, tool: str, *, token: Principal | None = None, **arguments: Any) -> dict[str, Any]:
         """Call a tool that must refuse; the refusal as agents read it."""
@@ -143,6 +163,16 @@ class Board:
         db = self.opened.store.connect()
         try:
             return list(db.execute(sql, values))
+        finally:
+            db.close()
+
+    async def contents(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every row of every table, to show that something changed nothing."""
+        await self.settle()
+        db = self.opened.store.connect()
+        try:
+            tables = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            return {str(name): list(db.execute(f'SELECT * FROM "{name}"')) for (name,) in tables}
         finally:
             db.close()
 

@@ -26,8 +26,10 @@ from callboard.errors import Refused
 from callboard.events import Event
 from callboard.feed import Feed
 from callboard.identity import Caller, Claim, Principal, Scope
+from callboard.params import AGENT_ID
 from callboard.repository import Repository
 from callboard.store import Command, Durability, Store, Tx
+from callboard.text import fold_name
 from callboard.tool import Tool
 
 Transport = Literal["stdio", "http", "cli"]
@@ -46,6 +48,9 @@ TIDY_MS = 60_000
 
 CHECK_MS = 6 * 3600 * 1000
 """How often the store's pages are looked through for damage, while it is small enough for that."""
+
+LAST_WORDS_SECONDS = 0.3
+"""How long an ending process tries to record its end."""
 
 OUTBOX_KEPT_MS = 600_000
 """How long an event stays in the outbox. Waiters read it within milliseconds."""
@@ -147,7 +152,7 @@ class Board:
             )
             key_id = token.split(".")[2]
             tx.tell(Event("roster", "token_created", f"made token {key_id} for {name}", subject=key_id))
-            settle(tx, STORE_SYSTEM)
+            settle(tx, self._operator)
             return token
 
         return await self.store.write(issued)
@@ -159,7 +164,7 @@ class Board:
             ended = identity.revoke_token(tx, key_id)
             if ended:
                 tx.tell(Event("roster", "token_revoked", f"revoked token {key_id}", subject=key_id))
-                settle(tx, STORE_SYSTEM)
+                settle(tx, self._operator)
             return ended
 
         return await self.store.write(revoked)
@@ -173,10 +178,11 @@ class Board:
         caller = await self.store.read(
             lambda tx: identity.expected(tx, claim, project_id=self.repository.project_id)
         )
+        kinds = identity.kinds_to_come(caller)
         return [
             tool
             for tool in self.tools.values()
-            if identity.may(caller.kind, who=tool.who, writes=tool.writes)
+            if any(identity.may(kind, who=tool.who, writes=tool.writes) for kind in kinds)
         ]
 
     async def sweep(self) -> None:
@@ -190,7 +196,12 @@ class Board:
 
     async def set_lock_delay(self, seconds: float) -> None:
         """How long a path rests after a lease on it was lost, for every process of the store."""
-        await self.store.write(lambda tx: projects.set_setting(tx, "locks.delay_seconds", seconds))
+
+        def changed(tx: Tx) -> None:
+            projects.set_setting(tx, "locks.delay_seconds", seconds)
+            settle(tx, self._operator)
+
+        await self.store.write(changed)
 
     async def health(self) -> dict[str, object]:
         """Whether the store can be used, as of now; never from memory."""
@@ -202,9 +213,20 @@ class Board:
             return facts | {"ok": False, "error": refusal.as_data()}
         return facts
 
+    @property
+    def _operator(self) -> Caller:
+        """Who acts at the command line."""
+        project_id = self.repository.project_id
+        return Caller(identity.OPERATOR, "operator", project_id, project_id, "human", None)
+
     def _claim(self, token: Principal | None) -> Claim:
-        stdio = self.config.transport == "stdio"
-        return Claim(token=token or self.principal, binding=self.config.agent, stdio=stdio)
+        transport = self.config.transport
+        return Claim(
+            token=token or self.principal,
+            binding=self.config.agent,
+            stdio=transport == "stdio",
+            operator=transport == "cli",
+        )
 
     # Duties.
 
@@ -257,6 +279,8 @@ class Board:
         def tidied(tx: Tx) -> None:
             tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
             replay.forget_old(tx)
+            crew.sweep(tx)
+            settle(tx, STORE_SYSTEM)
 
         await self.store.write(tidied)
 
@@ -272,6 +296,7 @@ async def open_board(
     `Unauthenticated` for a token that is not valid.
     """
     clock = clock or HostClock()
+    _check_binding(config.agent)
     tools = select(config.toolsets, read_only=config.read_only)
     repository = Repository.find(config.folder)
     info = storefile.prepare(
@@ -318,18 +343,40 @@ async def open_board(
             pid_namespace=own.namespace,
             transport=config.transport,
         )
+        if config.agent is not None and config.transport == "stdio":
+            roster.seen(tx, config.agent, through_pipe=True)
         settle(tx, STORE_SYSTEM)
 
     try:
         await store.write(started)
         if config.token is not None:
             board.principal = await board.authenticate(config.token)
+            _check_principal(config, board.principal)
         yield board
     finally:
-        with anyio.CancelScope(shield=True):
+        # Others find out that the process is gone if this cannot be written at once.
+        with anyio.move_on_after(LAST_WORDS_SECONDS, shield=True):
             try:
                 await store.write(lambda tx: roster.process_ended(tx, process_id))
             except Refused as refusal:
                 log.warning("the end of this process was not recorded: %s", refusal.message)
+        with anyio.CancelScope(shield=True):
             feed.close()
             await anyio.to_thread.run_sync(store.close)
+
+
+def _check_binding(agent_id: str | None) -> None:
+    """A process is bound to an id that an agent can have. Raises ValueError."""
+    if agent_id is None:
+        return
+    if not AGENT_ID.fullmatch(agent_id) or fold_name(agent_id) in identity.RESERVED_LOOKS:
+        raise ValueError(f"{agent_id!r} cannot be an agent's id.")
+
+
+def _check_principal(config: Config, principal: Principal) -> None:
+    """A server acts by its own token for one agent only: what a person may do is asked of the person.
+    Raises ValueError."""
+    if config.transport == "http":
+        raise ValueError("Over HTTP every caller brings its own token; this process takes none.")
+    if config.transport == "stdio" and principal.kind == "human":
+        raise ValueError("A person's token cannot serve an agent; give the agent its own.")

@@ -8,12 +8,49 @@ from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from callboard.domains import crew, history, locks, messages, projects, roster
+from callboard.domains import (
+    chat,
+    conversations,
+    costs,
+    crew,
+    delegations,
+    history,
+    locks,
+    messages,
+    projects,
+    roster,
+    tasks,
+    timers,
+)
 from callboard.tool import Profile, Tool
 
-DOMAINS: tuple[ModuleType, ...] = (projects, roster, locks, history, messages, crew)
+DOMAINS: tuple[ModuleType, ...] = (
+    projects,
+    roster,
+    locks,
+    history,
+    messages,
+    conversations,
+    chat,
+    timers,
+    costs,
+    delegations,
+    tasks,
+    crew,
+)
 
-TOOLSETS: tuple[str, ...] = ("roster", "locks", "history")
+TOOLSETS: tuple[str, ...] = (
+    "roster",
+    "locks",
+    "history",
+    "tasks",
+    "delegations",
+    "costs",
+    "messages",
+    "conversations",
+    "chat",
+    "timers",
+)
 """The toolsets in the order in which people read of them."""
 
 PROFILES: Mapping[str, frozenset[Profile]] = {

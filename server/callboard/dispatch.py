@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+from pydantic import BaseModel
 
 from callboard import globs, identity, replay, text
 from callboard.arguments import validated
 from callboard.clock import Clock, Ids
-from callboard.domains import history, locks, messages, projects, roster
-from callboard.errors import InternalError, InvalidPath, NotFound, Refused
-from callboard.feed import Feed, Listener
+from callboard.domains import chat, history, locks, messages, projects, roster, tasks
+from callboard.errors import AgentTerminated, InternalError, InvalidArguments, InvalidPath, NotFound, Refused
+from callboard.events import Event
+from callboard.feed import ANYTHING, Feed, Listener
 from callboard.identity import Caller, Claim
 from callboard.params import RepoPath
 from callboard.repository import Repository
@@ -30,6 +32,9 @@ Progress = Callable[[float], Awaitable[None]]
 RENEWAL_THROTTLE_MS = 1_000
 """An agent's leases are renewed by its calls at most this often; each renewal reaches that much
 further, so a lease never ends sooner than its length after the agent's last call."""
+
+OWN_TOPICS = frozenset({"inbox"})
+"""Topics whose subject is an agent: who waits on one hears only what concerns itself."""
 
 REMEMBERED_CALLERS = 10_000
 """Of how many callers the time of their last renewal is remembered; forgetting costs one renewal."""
@@ -111,14 +116,19 @@ class Dispatch:
                 kind="tool",
                 near=near,
             )
+        if isinstance(named := arguments.get("agent_id"), str):
+            self._beat(replace(claim, argument=named))
+        else:
+            self._beat(claim)
         given = validated(tool, arguments)
         claim = replace(claim, argument=given.agent_id)
-        self._beat(claim)
+        request_key = getattr(given, "request_key", None)
+        values = await self._with_named_paths(tool, claim, given)
         call = _Call(
             tool=tool,
             claim=claim,
-            values=await self._with_named_paths(tool, claim, given),
-            request_key=getattr(given, "request_key", None),
+            values=values | {"request_key": request_key} if tool.keyed else values,
+            request_key=request_key,
             digests=replay.digests(given.given()) if tool.writes else {},
             project_id=self.repository.project_id,
         )
@@ -143,9 +153,9 @@ class Dispatch:
         self._renewed_ms[agent_id] = now
 
         def seen(tx: Tx) -> None:
-            process_id = self._process_id if claim.stdio else None
-            if identity.is_valid(tx, claim.token) and roster.seen(tx, agent_id, process_id=process_id):
+            if identity.is_valid(tx, claim.token) and roster.seen(tx, agent_id, through_pipe=claim.stdio):
                 locks.renew_leases(tx, agent_id, slack_ms=RENEWAL_THROTTLE_MS)
+                tasks.renew_claims(tx, agent_id, slack_ms=RENEWAL_THROTTLE_MS)
 
         self._store.post(seen)
 
@@ -158,11 +168,7 @@ class Dispatch:
             return values
         repository = await self._repository_of(claim)
         for name in tool.paths:
-            value = values[name]
-            if isinstance(value, str):
-                values[name] = _named_path(repository, name, value)
-            elif value is not None:
-                values[name] = [_named_path(repository, name, item) for item in value]
+            values[name] = _with_named_paths(repository, name, values[name])
         return values
 
     async def _repository_of(self, claim: Claim) -> Repository:
@@ -176,22 +182,36 @@ class Dispatch:
             self._project_of[agent_id] = project_id = found
         if project_id not in self._repositories:
             folder = await self._store.read(lambda tx: projects.folder_of(tx, project_id))
-            self._repositories[project_id] = await anyio.to_thread.run_sync(_repository_at, folder, project_id)
+            self._repositories[project_id] = await anyio.to_thread.run_sync(
+                _repository_at, folder, project_id
+            )
         return self._repositories[project_id]
 
     # One attempt, in one transaction.
 
     async def _attempt(self, call: "_Call", gives_up_after: int | None = None) -> _Outcome:
-        run = self._store.write if call.tool.writes else self._store.read
+        run = self._store.write if call.writes else self._store.read
         return await run(lambda tx: self._operation(tx, call, gives_up_after))
 
     def _operation(self, tx: Tx, call: "_Call", gives_up_after: int | None) -> _Outcome:
         tool = call.tool
-        caller = call.caller(tx)
-        if call.request_key is not None:
-            stored = replay.recall(tx, caller.agent_id, tool.name, call.request_key, call.digests)
-            if stored is not None:
-                return _Outcome(None, stored, messages.unread(tx, caller.agent_id), replayed=True)
+        named = call.claim.named()
+        if call.request_key is not None and named is None and not call.claim.stdio:
+            raise InvalidArguments(
+                "request_key needs agent_id with it: without one, two callers are not told apart.",
+                hint="Pass the agent_id that you want, or leave request_key out.",
+                fields=[{"field": "request_key", "rule": "needs agent_id with it"}],
+            )
+        principal = named[0] if named else f"process:{self._process_id}"
+        try:
+            caller = call.caller(tx)
+        except AgentTerminated:
+            # Its own end may be the call whose answer was lost.
+            if (outcome := _replayed(tx, call, principal)) is None:
+                raise
+            return outcome
+        if (outcome := _replayed(tx, call, principal)) is not None:
+            return outcome
         answer = tool.function(tx, caller, **call.values)
         if isinstance(answer, NotYet) and gives_up_after is not None:
             answer = answer.give_up(tx, gives_up_after)
@@ -199,7 +219,7 @@ class Dispatch:
         if not isinstance(answer, NotYet | Refused):
             data = tool.dump(answer)
             if call.request_key is not None:
-                replay.remember(tx, caller.agent_id, tool.name, call.request_key, call.digests, data)
+                replay.remember(tx, principal, tool.name, call.request_key, call.digests, data)
         settle(tx, caller)
         return _Outcome(answer, data, messages.unread(tx, caller.agent_id))
 
@@ -210,7 +230,8 @@ class Dispatch:
         started = self._clock.boot_ms()
         deadline = started + seconds * 1000
         told = started
-        with self._feed.listen(topic) as news:
+        named = call.claim.named() if topic in OWN_TOPICS else None
+        with self._feed.listen(topic, named[0] if named else ANYTHING) as news:
             while True:
                 news.clear()
                 late = self._clock.boot_ms() >= deadline
@@ -266,6 +287,12 @@ class _Call:
     digests: dict[str, str]
     project_id: str
 
+    @property
+    def writes(self) -> bool:
+        """Whether the call may write: a tool that reads does, where a human's reading is kept."""
+        human = self.claim.token is not None and self.claim.token.scope == "human"
+        return self.tool.writes or (self.tool.audited and human)
+
     def caller(self, tx: Tx) -> Caller:
         """Who calls, as of this transaction. Raises what `identify` and `authorize` raise."""
         find = identity.expected if self.tool.who == "anyone" else identity.identify
@@ -274,21 +301,31 @@ class _Call:
         return caller
 
 
+def _replayed(tx: Tx, call: _Call, principal: str) -> _Outcome | None:
+    """The outcome of the first call with this request key. Raises RequestKeyReused."""
+    if call.request_key is None:
+        return None
+    stored = replay.recall(tx, principal, call.tool.name, call.request_key, call.digests)
+    return None if stored is None else _Outcome(None, stored, messages.unread(tx, principal), replayed=True)
+
+
 def settle(tx: Tx, caller: Caller) -> None:
-    """Write what the operation told: the ledger, the outbox and the inboxes, in its own transaction."""
-    for event in tx.events:
-        history.record(tx, caller, event)
+    """Write what the operation told: the inboxes, the ledger and the outbox, in its own transaction."""
+    chat.follow(tx)
+    messages.deliver(tx, caller)
+    for told in tx.events:
+        if isinstance(told, Event):
+            history.record(tx, caller, told)
         tx.run(
             OUTBOX,
             source=tx.process_id,
-            topic=event.topic,
-            kind=event.kind,
-            subject=event.subject,
-            agent_id=event.agent_id or caller.agent_id,
-            project_id=event.project_id or caller.project_id,
+            topic=told.topic,
+            kind=told.kind,
+            subject=told.subject,
+            agent_id=told.agent_id or caller.agent_id,
+            project_id=told.project_id or caller.project_id,
             now=tx.now,
         )
-    messages.deliver(tx, caller.project_id)
 
 
 def _repository_at(folder: Path | None, project_id: str) -> Repository:
@@ -300,8 +337,24 @@ def _repository_at(folder: Path | None, project_id: str) -> Repository:
         return Repository(folder, folder, project_id, folder.name, folds_case=False)
 
 
+def _with_named_paths(repository: Repository, argument: str, value: Any) -> Any:
+    """An argument with every path in it under its canonical name, however deep it lies."""
+    if isinstance(value, RepoPath):
+        return _named_path(repository, argument, value)
+    if isinstance(value, list):
+        return [_with_named_paths(repository, argument, item) for item in value]
+    if isinstance(value, dict):
+        return {key: _with_named_paths(repository, f"{argument}.{key}", item) for key, item in value.items()}
+    if isinstance(value, BaseModel):
+        named = {name: _with_named_paths(repository, f"{argument}.{name}", item) for name, item in value}
+        return value.model_copy(update=named)
+    return value
+
+
 def _named_path(repository: Repository, argument: str, spelling: str) -> RepoPath:
     try:
+        if text.neutralise(spelling)[1]:
+            raise globs.InvalidPattern("It holds invisible characters.")
         path = RepoPath(repository.spell(spelling))
     except globs.InvalidPattern as invalid:
         raise InvalidPath(

@@ -9,7 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-Topic = Literal["roster", "locks", "history", "inbox", "settings"]
+Topic = Literal[
+    "roster",
+    "locks",
+    "history",
+    "inbox",
+    "settings",
+    "tasks",
+    "costs",
+    "messages",
+    "conversations",
+    "chat",
+    "timers",
+]
 
 # What the ledger knows by name. Agents may log other words; one of these from an agent is stored
 # with the origin "agent", so that it never passes for the server's own.
@@ -48,6 +60,47 @@ CORE_KINDS = frozenset(
         "lock_queued",
         "lock_queue_left",
         "file_commit",
+        "task_added",
+        "task_updated",
+        "task_dependencies_changed",
+        "task_claim_refreshed",
+        "task_assigned",
+        "task_released",
+        "task_orphaned",
+        "task_submitted",
+        "task_approved",
+        "task_rejected",
+        "task_failed",
+        "task_result_late",
+        "task_paused",
+        "task_resumed",
+        "task_retried",
+        "task_reopened",
+        "task_skipped",
+        "task_cancelled",
+        "task_forced_ready",
+        "task_archived",
+        "task_unarchived",
+        "dag_reset",
+        "delegation_completed",
+        "delegation_failed",
+        "cost_recorded",
+        "budget_set",
+        "budget_reached",
+        "message_acknowledged",
+        "message_expired",
+        "message_requeued",
+        "messages_read",
+        "conversation_started",
+        "group_created",
+        "group_members_added",
+        "group_members_removed",
+        "group_reaction",
+        "group_archived",
+        "group_unarchived",
+        "timer_set",
+        "timer_fired",
+        "timer_cancelled",
         "token_created",
         "token_revoked",
     ]
@@ -71,10 +124,24 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
+class Signal:
+    """News for those who wait, which the ledger does not keep. `subject` is whom or what it is about."""
+
+    topic: Topic
+    kind: str
+    subject: str
+    agent_id: str | None = None
+    project_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """What the server itself tells one agent through its inbox. The payload is the message's body."""
+    """What an operation tells one agent through its inbox. The payload is the message's body; without a
+    source it is the server itself that tells."""
 
     target_agent_id: str
-    message_type: Literal["system", "lock", "task", "delegation", "decision", "timer"]
+    message_type: Literal["system", "lock", "task", "delegation", "delegation_result", "decision", "timer"]
     payload: Mapping[str, object]
     priority: Literal["normal", "high", "urgent"] = "normal"
+    source_agent_id: str | None = None
+    source_role: str | None = None

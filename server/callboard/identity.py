@@ -63,6 +63,9 @@ RESERVED_NAMES = frozenset(
 RESERVED_LOOKS = frozenset(text.fold_name(name) for name in RESERVED_NAMES)
 """The reserved ids as they look: `0perator` is one too."""
 
+OPERATOR = "operator"
+"""Who reads at the command line without being an agent or having a token. A reserved id."""
+
 TOKEN_PREFIX = "cb1"
 
 
@@ -90,6 +93,8 @@ class Claim:
     binding: str | None = None
     argument: str | None = None
     stdio: bool = False
+    operator: bool = False
+    """Whether it came from the command line, whose user may read without being anybody."""
 
     def named(self) -> tuple[str, Source] | None:
         """The caller's id and where it comes from, without asking whether it exists.
@@ -103,6 +108,8 @@ class Claim:
             sources.append((self.binding, "binding"))
         if self.argument is not None:
             sources.append((self.argument, "argument"))
+        if self.operator and not sources:
+            return OPERATOR, "binding"
         for other in sources[1:]:
             if other[0] != sources[0][0]:
                 raise IdentityMismatch(
@@ -126,6 +133,8 @@ class Caller:
     source: Source | None
     scope: Scope | None = None
     stdio: bool = False
+    here: str = ""
+    """The project that the server stands in, which may be another than the caller's."""
 
     @property
     def trust(self) -> str:
@@ -176,13 +185,13 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
     if claim.token is not None:
         _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
     if scope == "human":
-        return Caller(agent_id, "human", project_id, project_id, "human", source, scope, claim.stdio)
+        return Caller(
+            agent_id, "human", project_id, project_id, "human", source, scope, claim.stdio, project_id
+        )
     member = tx.one(MEMBER, agent_id=agent_id)
     if member is None:
-        if scope == "observer":
-            return Caller(
-                agent_id, "observer", project_id, project_id, "observer", source, scope, claim.stdio
-            )
+        if scope == "observer" or (agent_id == OPERATOR and claim.operator):
+            return replace(nobody(claim, project_id=project_id), role="observer", kind="observer")
         raise UnknownAgent(
             f"No agent {agent_id} is on the roster.",
             agent_id=agent_id,
@@ -204,6 +213,7 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
         source,
         scope,
         claim.stdio,
+        project_id,
     )
 
 
@@ -213,17 +223,25 @@ def nobody(claim: Claim, *, project_id: str) -> Caller:
     agent_id, source = named if named else ("", None)
     scope = claim.token.scope if claim.token else None
     kind: Kind = "human" if scope == "human" else "observer" if scope == "observer" else "worker"
-    return Caller(agent_id, "", project_id, project_id, kind, source, scope, claim.stdio)
+    return Caller(agent_id, "", project_id, project_id, kind, source, scope, claim.stdio, project_id)
 
 
 def expected(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
-    """The caller, for whom it matters less whether it is on the roster yet than what it may do."""
+    """The caller, who need not be on the roster yet. Raises Unauthenticated, IdentityMismatch."""
+    if claim.token is not None:
+        _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
     named = claim.named()
     member = tx.one(MEMBER, agent_id=named[0]) if named else None
     if member is not None and member.status != "terminated":
         return identify(tx, claim, project_id=project_id)
-    caller = nobody(claim, project_id=project_id)
-    return replace(caller, kind="lead") if caller.scope == "lead" else caller
+    return nobody(claim, project_id=project_id)
+
+
+def kinds_to_come(caller: Caller) -> set[Kind]:
+    """What a caller may be: what it is, or, while it is not on the roster, what it may sign in as."""
+    if caller.role or caller.kind in ("human", "observer"):
+        return {caller.kind}
+    return {"worker"} if caller.scope == "worker" else {"worker", "lead"}
 
 
 def may(kind: Kind, *, who: str, writes: bool) -> bool:
@@ -243,7 +261,7 @@ def authorize(caller: Caller, *, operation: str, who: str, writes: bool) -> None
         raise HumanRequired(
             f"Only a human may {operation.replace('_', ' ')}.",
             operation=operation,
-            hint=f"A human runs: callboard call {operation}",
+            hint=f"A human runs: callboard call {operation} --token-file FILE",
         )
     raise Forbidden(
         f"Only the lead of your crew may {operation.replace('_', ' ')}.",

@@ -16,13 +16,23 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from callboard import text
 
 TEXT_BYTES = 16 * 1024
+MESSAGE_BYTES = 256 * 1024
 NAME_CHARACTERS = 200
 DEPTH = 32
 """How deep the lists and objects of a JSON argument may be nested."""
 
 AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEBAB_CASE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,3})?Z")
+RECEIPT = re.compile(r"[0-9]{1,16}\.[0-9a-f]{8}")
+EMOJI = re.compile(
+    # A key cap; a flag; or a picture, in a colour or a style, joined with others.
+    "[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{2}|"
+    "(?:(?:^|\u200d)[\xa9\xae\u203c\u2049\u2122\u2139\u2190-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff]"
+    "\ufe0f?[\U0001f3fb-\U0001f3ff]?\ufe0f?)+"
+)
+UTC = re.compile(
+    r"[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,3})?Z"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +58,7 @@ class Text:
             raise PydanticCustomError(
                 "too_large", "{size} {unit}", {"size": size, "unit": self.unit, "limit": self.most}
             )
-        if not self.blank and not value.strip():
+        if not self.blank and not text.neutralise(value)[0].strip():
             raise PydanticCustomError("blank", "{rule}", {"rule": "must not be blank"})
         if self.form is not None and not self.form.fullmatch(value):
             raise PydanticCustomError("form", "{rule}", {"rule": self.rule})
@@ -60,7 +70,10 @@ class Text:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        return {"type": "string", "description": self.says, "maxLength": self.most}
+        # Every word here is read with every list of tools. A limit is published where an agent that
+        # makes the text up could meet it; ids come from answers, and long texts are told when too long.
+        published: JsonSchemaValue = {"type": "string", "description": self.says}
+        return published | ({"maxLength": self.most} if self.most < 64 and self.form is None else {})
 
 
 def _whole(says: str, least: int, most: int) -> Any:
@@ -73,6 +86,27 @@ def _formed(says: str, most: int, form: re.Pattern[str], rule: str) -> Text:
 
 def _agent(says: str) -> Text:
     return _formed(says, 64, AGENT_ID, "must be letters, digits, '.', '_' and '-', not beginning with a mark")
+
+
+@dataclass(frozen=True, slots=True)
+class Duration(Text):
+    """A length of time as text; `text.duration_seconds` reads it."""
+
+    most: int = 32
+    shortest: int = 1
+    longest: int = 30 * 24 * 3600
+
+    def check(self, value: str) -> str:
+        Text.check(self, value)
+        try:
+            seconds = text.duration_seconds(value)
+        except ValueError:
+            rule = 'must be seconds, or like "90s", "5m", "2h" or "1d"'
+            raise PydanticCustomError("form", "{rule}", {"rule": rule}) from None
+        if not self.shortest <= seconds <= self.longest:
+            rule = f"must be from {self.shortest} to {self.longest} seconds"
+            raise PydanticCustomError("form", "{rule}", {"rule": rule})
+        return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +132,14 @@ def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse an object that would not come back from the store as the JSON that was sent."""
     if (fault := _fault_within(value, DEPTH)) is not None:
         raise PydanticCustomError("object", "{rule}", {"rule": fault})
+    return value
+
+
+def _as_shown(value: str) -> str:
+    """Refuse a name that readers would see otherwise than it is stored: they could not name it again."""
+    if value != value.strip() or "\n" in value or text.neutralise(value)[0] != value:
+        rule = "must be one line without spaces around it or invisible characters"
+        raise PydanticCustomError("form", "{rule}", {"rule": rule})
     return value
 
 
@@ -131,19 +173,49 @@ TeamId = Annotated[str, _named("Team id")]
 SessionId = Annotated[str, _named("Your program's own session id")]
 Model = Annotated[str, _named("Model name")]
 Provider = Annotated[str, _named("Model provider")]
+Recipient = Annotated[str, _named("Agent id, role, or human:NAME")]
+ConversationId = Annotated[str, _named("Conversation id")]
+GroupName = Annotated[str, _named("Group name"), AfterValidator(_as_shown)]
+GroupMessageId = Annotated[str, _named("Message of the group")]
+Members = Annotated[list[AgentId], Field(min_length=1, max_length=100, description="Agent ids")]
+FirstMembers = Annotated[list[AgentId], Field(max_length=100, description="Agent ids")]
+StandingRoles = Annotated[
+    list[RoleId], Field(max_length=100, description="Roles whose agents, also later ones, are members")
+]
+Mentions = Annotated[list[AgentId], Field(max_length=100, description="Members it concerns")]
+TimerId = Annotated[str, _named("Timer id")]
+TimerTarget = Annotated[str, _agent("Agent id or role to remind; you if absent")]
 Capability = Annotated[str, _named("A capability")]
 TaskId = Annotated[str, _named("Task id", 100)]
+Dependency = Annotated[str, _named("Id")]
+DependsOn = Annotated[
+    list[Dependency], Field(max_length=100, description="Ids of tasks to finish first, or decision:<id>")
+]
+Dependencies = Annotated[
+    list[Dependency], Field(min_length=1, max_length=100, description="Task ids, or decision:<id>")
+]
+TaskIds = Annotated[list[TaskId], Field(max_length=500, description="Task ids")]
+DelegationId = Annotated[str, _named("Delegation id")]
+CallId = Annotated[str, _named("Id of the model call: counts once")]
 
 # Words
 Name = Annotated[str, _named("Display name")]
 Title = Annotated[str, _named("Title")]
 Reason = Annotated[str, Text("Why", blank=True)]
+Work = Annotated[str, Text("What to do")]
+Context = Annotated[str, Text("What there is to know for it", blank=True)]
+Outcome = Annotated[str, Text("What came of it")]
+Output = Annotated[str, Text("The result itself, or where it is", blank=True)]
 WhyNeeded = Annotated[str, Text("Why; the others read it")]
+MessageText = Annotated[str, Text("The text", most=MESSAGE_BYTES)]
 Summary = Annotated[str, Text("What you are doing or have done")]
 Description = Annotated[str, Text("Description", blank=True)]
 Prompt = Annotated[str, Text("System prompt", blank=True)]
 Colour = Annotated[str, _named("Colour such as #3fb950", 32)]
 Icon = Annotated[str, _named("One emoji", 16)]
+Emoji = Annotated[str, _formed("One emoji", 16, EMOJI, "must be one emoji")]
+Label = Annotated[str, _named("Label")]
+Reminder = Annotated[str, Text("What the reminder says")]
 ActionType = Annotated[str, _named("Kind of action, such as file_edit")]
 Keyword = Annotated[str, _named("A word")]
 SearchText = Annotated[str, _named("Plain words to search for", 500)]
@@ -154,12 +226,30 @@ PathPrefix = Annotated[RepoPath, PathText("Only at or below this directory")]
 FilePaths = Annotated[
     list[FilePath], Field(min_length=1, max_length=100, description="Files, directories or globs")
 ]
+TaskFile = Annotated[RepoPath, PathText("Path")]
+TaskFiles = Annotated[
+    list[TaskFile], Field(max_length=500, description="Files, directories or globs it will change")
+]
 
 # How long, how many
 Ttl = Annotated[int, _whole("Lease in seconds", 5, 86_400)]
+Priority = Annotated[int, _whole("Larger first", -(2**63), 2**63 - 1)]
+ClaimEpoch = Annotated[int, _whole("claim_epoch of your claim", 1, 2**53)]
+Version = Annotated[int, _whole("The version that you read", 1, 2**53)]
 WaitSeconds = Annotated[int, _whole("Wait up to this long for your turn", 0, 50)]
 QueueSeconds = Annotated[int, _whole("Keep your place this long after the call", 0, 3600)]
 Fence = Annotated[int, _whole("The fence of your lease", 1, 2**53)]
+Tokens = Annotated[int, _whole("Tokens", 0, 10**12)]
+Usd = Annotated[float, Field(description="US dollars", ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
+NewsWait = Annotated[int, _whole("Wait up to this long if there is nothing yet", 0, 50)]
+Visibility = Annotated[int, _whole("How long the receipts hold", 1, 43_200)]
+DelaySeconds = Annotated[int, _whole("Not before this many seconds", 0, 86_400)]
+MessageLifetime = Annotated[str, Duration('How long it may wait, such as "2h"; 3d if absent')]
+Delay = Annotated[str, Duration('How long from now, such as "5m"', shortest=5)]
+MessageId = Annotated[int, _whole("Message id", 1, 2**53)]
+AckIds = Annotated[list[MessageId], Field(max_length=200, description="Message ids to acknowledge first")]
+Receipt = Annotated[str, _formed("A message's receipt", 32, RECEIPT, "must be a receipt of receive_messages")]
+Receipts = Annotated[list[Receipt], Field(min_length=1, max_length=200, description="Receipts")]
 Limit = Annotated[int, _whole("At most this many", 1, 200)]
 AfterId = Annotated[int, _whole("Cursor: next_after_id", 0, 2**53)]
 AfterName = Annotated[str, _named("Cursor: next_after_id")]

@@ -41,8 +41,11 @@ def on_board(
 
     async def run() -> Any:
         config = Config(db=db, transport="cli", agent=agent, token=token)
-        async with open_board(config) as board:
-            return await work(board)
+        async with open_board(config) as board, anyio.create_task_group() as tasks:
+            tasks.start_soon(board.feed.poll)  # a tool that waits is woken by other processes
+            answer = await work(board)
+            tasks.cancel_scope.cancel()
+        return answer
 
     try:
         return anyio.run(run)

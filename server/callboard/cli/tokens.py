@@ -1,14 +1,16 @@
 """`callboard token`: who may call over HTTP, or with a token at the start of a stdio server."""
 
 import json
+import sys
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from callboard import identity, text
 from callboard.board import Board
-from callboard.cli.common import DbOption, fail, on_board
+from callboard.cli.common import DbOption, fail, on_board, secret_from
 from callboard.clock import utc_text
 from callboard.params import AGENT_ID
 
@@ -27,10 +29,17 @@ def create(
     expires: Annotated[
         str | None, typer.Option(help="When it ends, such as 8h or 30d. Default: never.")
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="CALLBOARD_TOKEN_FILE", help="For --human: the token of a person who makes it."),
+    ] = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a token. It is shown once; the store keeps only its digest."""
+    """Make a token. It is shown once; the store keeps only its digest.
+
+    A person's token is made by a person: at a terminal, by typing the name, or with another one's token.
+    """
     if (agent is None) == (human is None):
         fail("name either --agent or --human.")
     if human is not None and scope is not None:
@@ -43,7 +52,13 @@ def create(
     except ValueError as error:
         fail(str(error))
 
+    maker = secret_from(token_file) if human else None
+    if human is not None and maker is None:
+        _confirm(name)
+
     async def work(board: Board) -> str:
+        if maker is not None and (board.principal is None or board.principal.kind != "human"):
+            raise ValueError("the token given is not a person's; no token was made.")
         return await board.issue_token(
             kind="agent" if agent else "human",
             name=name,
@@ -51,8 +66,17 @@ def create(
             lifetime=lifetime,
         )
 
-    token = on_board(db, work)
+    token = on_board(db, work, token=maker)
     typer.echo(json.dumps({"token": token}) if as_json else token)
+
+
+def _confirm(name: str) -> None:
+    """A person is at the terminal, or the command ends: an agent with a shell has pipes."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        fail("a person's token is made at a terminal, or with another person's token (--token-file).")
+    typer.echo(f"Whoever has this token may do as {name} what only people may.", err=True)
+    if typer.prompt(f"Type {name} to make it", default="", show_default=False, err=True) != name:
+        fail("not confirmed; no token was made.")
 
 
 @app.command("list")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from callboard import globs, identity
-from callboard.domains import history, locks, messages, roster
+from callboard.domains import delegations, history, locks, messages, roster, tasks, timers
 from callboard.domains.locks.answers import Lock, lock_of
 from callboard.domains.locks.leases import HELD_BY
 from callboard.errors import AgentTerminated, Forbidden, UnknownAgent
@@ -75,8 +75,8 @@ DELEGATIONS_OF = DelegationLine.query("""
 """)
 PLAN_OF = PlanLine.query("SELECT plan_json FROM agent_plans WHERE agent_id = :agent_id")
 DUE_FOR_RENEWAL = Connected.query("""
-    SELECT a.agent_id FROM agent_roster AS a
-     WHERE a.process_id = :process_id AND a.status <> 'terminated'
+    SELECT a.agent_id FROM _agent_processes AS p JOIN agent_roster AS a ON a.agent_id = p.agent_id
+     WHERE p.process_id = :process_id AND a.status <> 'terminated'
        AND (a.last_seen_boot_ms <= :seen
             OR EXISTS (SELECT 1 FROM _leases AS l
                         WHERE l.agent_id = a.agent_id AND l.expires_boot_ms > :now
@@ -194,7 +194,7 @@ def get_agent(tx: Tx, caller: Caller, target_agent_id: AgentId) -> Profile:
     tasks = tx.all(TASKS_OF, agent_id=agent.agent_id, lead_id=agent.lead_id) if same_crew else []
     delegations = tx.all(DELEGATIONS_OF, agent_id=agent.agent_id) if same_crew else []
     return Profile(
-        **roster.listed(tx, agent).model_dump(),
+        **roster.listed(tx, agent, caller).model_dump(),
         project_id=agent.project_id or "",
         created_at=agent.created_at,
         provider=agent.provider,
@@ -341,7 +341,8 @@ def terminate_agent(
     """
     agent = roster.get(tx, target_agent_id or caller.agent_id, project_id=caller.project_id)
     own = agent.agent_id == caller.agent_id
-    if not own and caller.kind != "human" and not (caller.kind == "lead" and agent.lead_id == caller.lead_id):
+    leads_it = caller.kind == "lead" and agent.lead_id == caller.lead_id and agent.led_by != agent.agent_id
+    if not own and caller.kind != "human" and not leads_it:
         raise Forbidden(
             f"Only {agent.agent_id} itself, its lead or a human may end it.",
             operation="terminate_agent",
@@ -354,6 +355,8 @@ def terminate_agent(
     if not roster.terminate(tx, agent.agent_id, reason):
         return Terminated(agent_id=agent.agent_id, terminated=False, released=[], messages_expired=0)
     released = locks.end_all(tx, agent.agent_id)
+    cancelled = timers.cancel_for(tx, agent.agent_id)
+    settled = delegations.settle_for_agent(tx, agent.agent_id, by=caller.agent_id)
     expired = messages.expire_for(tx, agent.agent_id)
     led_by = leader.led_by if leader else None
     if roster.hand_over(tx, agent, successor_id):
@@ -368,13 +371,21 @@ def terminate_agent(
             )
     elif led_by is not None and led_by != caller.agent_id:
         _notify(tx, led_by, f"{agent.agent_id} has left.", agent.agent_id, released)
+    given_back = tasks.end_claims(tx, agent.agent_id, f"{agent.agent_id} has left")
     tx.tell(
         Event(
             "roster",
             "agent_terminated",
             f"{agent.agent_id} ({agent.role}) has left" + (f": {reason}" if reason else ""),
             subject=agent.agent_id,
-            details={"reason": reason, "released": released, "messages_expired": expired},
+            details={
+                "reason": reason,
+                "released": released,
+                "delegations": settled,
+                "timers": cancelled,
+                "tasks": given_back,
+                "messages_expired": expired,
+            },
         )
     )
     return Terminated(
@@ -429,22 +440,30 @@ def renew(tx: Tx, *, agent_ids: Iterable[str], principal: Principal | None) -> N
     """A sign of life of connected agents, unless the token of their process has ended."""
     if identity.is_valid(tx, principal):
         for agent_id in agent_ids:
-            if roster.seen(tx, agent_id, process_id=tx.process_id):
+            if roster.seen(tx, agent_id, through_pipe=True):
                 locks.renew_leases(tx, agent_id, slack_ms=0)
+                tasks.renew_claims(tx, agent_id, slack_ms=0)
 
 
 def is_due(tx: Tx) -> bool:
     """Whether there is something to sweep."""
-    due = locks.next_due(tx)
-    return (due is not None and due <= tx.now) or bool(roster.orphans(tx))
+    dues = (locks.next_due(tx), tasks.next_due(tx), timers.next_due(tx))
+    if any(due is not None and due <= tx.now for due in dues):
+        return True
+    return messages.is_due(tx) or bool(roster.orphans(tx))
 
 
 def sweep(tx: Tx) -> None:
-    """End what is over: leases past their time, dead places in the queue, and what agents hold whose
-    process has been gone for the whole grace; their leads are told."""
+    """End what is over: leases and claims past their time, dead places in the queue, messages that waited
+    too long, and what agents hold whose process has been gone for the whole grace; their leads are told.
+    Fire the timers that are due."""
     locks.reap(tx)
+    tasks.reap(tx)
+    messages.sweep(tx)
+    timers.fire_due(tx)
     for agent_id in roster.orphans(tx):
         released = locks.end_all(tx, agent_id, died=True)
+        tasks.end_claims(tx, agent_id, f"the program of {agent_id} ended")
         agent = tx.one(roster.AGENT, agent_id=agent_id)
         if agent is not None and released and agent.led_by not in (None, agent_id):
             _notify(tx, str(agent.led_by), f"{agent_id} is gone: its program ended.", agent_id, released)

@@ -69,7 +69,9 @@ TOUCH = Command("""
     INSERT INTO agent_file_history
            (agent_id, agent_role, lead_id, file_path, project_id, first_touched_at, last_touched_at,
             last_action, touch_count, lock_count, edit_count, read_count, commit_count, last_seq)
-    VALUES (:agent_id, :agent_role, :lead_id, :file_path, :project_id, :at, :at, :action,
+    VALUES (:agent_id, :agent_role,
+            coalesce((SELECT lead_id FROM agent_roster WHERE agent_id = :agent_id), :lead_id),
+            :file_path, :project_id, :at, :at, :action,
             1, :action = 'lock', :action = 'edit', :action = 'read', :action = 'commit', :seq)
     ON CONFLICT (agent_id, lead_id, file_path) DO UPDATE
        SET agent_role = excluded.agent_role, last_touched_at = excluded.last_touched_at,
@@ -123,6 +125,7 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
                 seq=entry["seq"],
                 agent_id=event.agent_id,
                 agent_role=event.agent_role,
+                project_id=event.project_id,
             )
 
 
@@ -135,15 +138,16 @@ def touch(
     seq: int,
     agent_id: str | None = None,
     agent_role: str | None = None,
+    project_id: str | None = None,
 ) -> None:
-    """Count one touch of a file by an agent."""
+    """Count one touch of a file by an agent: the caller, or the one that the call has served."""
     tx.run(
         TOUCH,
         agent_id=agent_id or caller.agent_id,
         agent_role=agent_role or caller.role,
         lead_id=caller.lead_id,
-        file_path=f"{caller.project_id}:{path}",
-        project_id=caller.project_id,
+        file_path=f"{project_id or caller.project_id}:{path}",
+        project_id=project_id or caller.project_id,
         at=tx.at,
         action=action,
         seq=seq,
@@ -255,7 +259,7 @@ def _listing(leading: str, order: str, source: str = "activity_log AS a") -> Que
         SELECT a.seq, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
           FROM {source}
          WHERE {leading} AND a.id > :after AND a.id < :before
-           AND a.project_id = :project_id AND a.lead_id IN ('', :lead_id)
+           AND a.project_id = :project_id AND (:every_crew OR a.lead_id IN ('', :lead_id))
            AND (:agent_id IS NULL OR a.agent_id = :agent_id)
            AND (:action_type IS NULL OR a.action_type = :action_type)
            AND (:since IS NULL OR a.timestamp >= :since) AND (:until IS NULL OR a.timestamp < :until)
@@ -419,8 +423,9 @@ def list_activity(
         "action_type": action_type,
         "project_id": project_id or caller.project_id,
         "lead_id": caller.lead_id,
-        "since": _padded(since),
-        "until": _padded(until),
+        "every_crew": caller.kind == "human",
+        "since": padded(since),
+        "until": padded(until),
         "limit": limit + 1,
     }
     if match is not None:
@@ -440,6 +445,7 @@ def latest_of(tx: Tx, caller: Caller, agent_id: str, limit: int) -> list[Activit
         action_type=None,
         project_id=caller.project_id,
         lead_id=caller.lead_id,
+        every_crew=caller.kind == "human",
         since=None,
         until=None,
         limit=limit,
@@ -460,7 +466,7 @@ def _activity(row: ActivityRow) -> Activity:
     )
 
 
-def _padded(moment: str | None) -> str | None:
+def padded(moment: str | None) -> str | None:
     """A time in the store's format, in which text order is time order."""
     if moment is None:
         return None

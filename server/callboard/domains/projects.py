@@ -50,6 +50,9 @@ def ensure_project(tx: Tx, *, project_id: str, name: str, root: Path) -> None:
 def set_setting(tx: Tx, key: str, value: object, *, by: str | None = None) -> None:
     """Store one value of the configuration."""
     tx.run(SET, key=key, value=json.dumps(value), at=tx.at, by=by)
+    tx.tell(
+        Event("settings", "setting_changed", f"set {key} to {value}", subject=key, details={"value": value})
+    )
 
 
 def folder_of(tx: Tx, project_id: str) -> Path | None:

@@ -4,9 +4,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from callboard.domains.locks import queue
+from callboard.domains.locks import queue, tickets
 from callboard.domains.locks.leases import Lease, Mode, shown
-from callboard.domains.locks.queue import Blocker, Request
+from callboard.domains.locks.tickets import Blocker, Request
 from callboard.errors import NotOwner, Refused
 from callboard.params import RepoPath
 from callboard.store import Tx
@@ -84,6 +84,7 @@ class LockState(Result):
     state: Literal["free", "yours", "held"]
     locks: list[Lock] = Field(description="Leases in force that overlap the path")
     waiters: list[Waiter] | None = None
+    rests_ms: int | None = Field(default=None, description="How long it still rests after a lost lease")
     fence_stands: bool | None = Field(
         default=None, description="Whether the given fence is that of a lease in force"
     )
@@ -132,7 +133,8 @@ def _advice(blocker: Blocker) -> str:
 
 
 def facts(tx: Tx, request: Request, blocker: Blocker, ticket: int | None) -> dict[str, Any]:
-    left_ms = max(0, blocker.until_boot_ms - tx.now) if blocker.until_boot_ms else None
+    # How long somebody will wait is known at most, and says nothing of when the path is free.
+    left_ms = None if blocker.by == "waiter" else max(0, blocker.until_boot_ms - tx.now)
     return {
         "retry_after_ms": left_ms,
         "file_path": shown(blocker.wanted),
@@ -167,7 +169,7 @@ def deadlock(tx: Tx, request: Request, walk: list[Blocker]) -> Deadlock:
     )
 
 
-def waiters_of(tx: Tx, waiting: list[queue.WaitingPath]) -> list[Waiter]:
+def waiters_of(tx: Tx, waiting: list[tickets.WaitingPath]) -> list[Waiter]:
     return [
         Waiter(
             agent_id=waiter.agent_id,

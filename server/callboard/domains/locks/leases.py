@@ -95,10 +95,15 @@ def cover(outer: str, inner: str) -> bool:
 # The unary plus keeps the planner on the prefix, of which an index finds the few that matter.
 NEAR = Lease.query(f"""
     SELECT {COLUMNS}, mode FROM _leases
-     WHERE prefix IN (SELECT value FROM json_each(:above)) AND +expires_boot_ms > :now
+     WHERE prefix IN (SELECT value FROM json_each(:above)) AND +expires_boot_ms > :now AND +agent_id <> :but
     UNION ALL
     SELECT {COLUMNS}, mode FROM _leases
-     WHERE prefix > :at AND prefix < :beyond AND +expires_boot_ms > :now
+     WHERE prefix > :at AND prefix < :beyond AND +expires_boot_ms > :now AND +agent_id <> :but
+""")
+OWN_ABOVE = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases
+     WHERE prefix IN (SELECT value FROM json_each(:above))
+       AND +expires_boot_ms > :now AND +agent_id = :agent_id
 """)
 HELD_BY = Lease.query(f"""
     SELECT {COLUMNS}, mode FROM _leases WHERE agent_id = :agent_id AND +expires_boot_ms > :now
@@ -122,11 +127,21 @@ class Count(Row):
 HELD_COUNT = Count.query("SELECT count(*) AS count FROM _leases WHERE agent_id = :agent_id")
 
 
-def near(tx: Tx, name: str) -> Iterator[Lease]:
-    """The live leases that `name` overlaps, whoever holds them."""
-    for lease in tx.iterate(NEAR, now=tx.now, **neighbourhood(name)):
+def near(tx: Tx, name: str, *, but: str = "") -> Iterator[Lease]:
+    """The live leases that `name` overlaps, whoever holds them but one agent."""
+    for lease in tx.iterate(NEAR, but=but, now=tx.now, **neighbourhood(name)):
         if overlap(lease.file_path, name):
             yield lease
+
+
+def covered(tx: Tx, agent_id: str, name: str, mode: Mode) -> bool:
+    """Whether the agent holds all of `name` already, in at least this mode."""
+    above = neighbourhood(name)["above"]
+    return any(
+        cover(lease.file_path, name)
+        for lease in tx.all(OWN_ABOVE, agent_id=agent_id, above=above, now=tx.now)
+        if lease.mode == "exclusive" or mode == "shared"
+    )
 
 
 # A deadline is kept as an integer; its text is for people, and for carrying leases over a reboot.
@@ -166,8 +181,11 @@ def _renew(mode: Mode) -> Command:
     """)
 
 
-def _drop(mode: Mode) -> Command:
-    return Command(f"DELETE FROM {TABLES[mode]} WHERE file_path = :file_path AND agent_id = :agent_id")
+def _drop(mode: Mode) -> Query[Lease]:
+    return Lease.query(f"""
+        DELETE FROM {TABLES[mode]} WHERE file_path = :file_path AND agent_id = :agent_id
+        RETURNING {COLUMNS}, '{mode}' AS mode
+    """)
 
 
 def _drop_expired(mode: Mode) -> Query[Lease]:
@@ -201,7 +219,7 @@ def take(
     """Grant a lease that nothing stands against, or refresh the agent's own; whether it was a refresh.
 
     A refresh keeps its fence, and never shortens the lease or weakens its mode. A new grant has the
-    next fence, one for exclusive use in place of a shared one too.
+    next fence, one for exclusive use in place of a shared one too, which it never shortens either.
     """
     deadline = tx.now + ttl_ms
     asked = {
@@ -215,7 +233,7 @@ def take(
         if (lease := tx.one(EXTEND[held], **asked, deadline=deadline, at=tx.at, now=tx.now)) is not None:
             tell(tx, "lock_renewed", f"refreshed {lease.path}", lease)
             return lease, True
-    tx.run(DROP["shared"], file_path=file_path, agent_id=agent_id)
+    weaker = tx.one(DROP["shared"], file_path=file_path, agent_id=agent_id)
     fence = tx.next_fence()
     taken = tx.one(
         TAKE[mode],
@@ -224,7 +242,7 @@ def take(
         project_id=project_id,
         prefix=prefix_of(file_path),
         fence=fence,
-        deadline=deadline,
+        deadline=max(deadline, weaker.expires_boot_ms) if weaker else deadline,
         at=tx.at,
         now=tx.now,
     )
@@ -244,7 +262,7 @@ def renew_leases(tx: Tx, agent_id: str, *, slack_ms: int) -> None:
 
 def drop(tx: Tx, lease: Lease) -> None:
     """End a lease."""
-    tx.run(DROP[lease.mode], file_path=lease.file_path, agent_id=lease.agent_id)
+    tx.one(DROP[lease.mode], file_path=lease.file_path, agent_id=lease.agent_id)
 
 
 def drop_expired(tx: Tx) -> list[Lease]:

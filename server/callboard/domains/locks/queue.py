@@ -1,189 +1,49 @@
 """The queue: who waits for what, and whose turn it is.
 
-A ticket is a place in the line. It lives as long as its call waits (a short lease that the waiting call
-renews) or as long as its place is kept. A waiting call grants itself, in its own transaction, so nobody
-who is gone is ever granted anything; a kept place without a call is granted by whoever frees the path.
+A ticket is a place in the line. A waiting call grants itself, in its own transaction, so nobody who is gone
+is ever granted anything; a kept place without a call is granted by whoever frees the path.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 from callboard import graph
 from callboard.domains.locks import leases
-from callboard.domains.locks.leases import Lease, Mode, neighbourhood, overlap, shown
-from callboard.events import Event, Notice
-from callboard.store import Command, Row, Tx
-
-CALL_LEASE_MS = 2_000
-"""How long a waiting call's ticket outlives its last sign of life; twice the time between two signs."""
-
-SIGN_OF_LIFE_MS = CALL_LEASE_MS // 2
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What an agent asks for: some paths, all or none, in one mode."""
-
-    agent_id: str
-    agent_role: str
-    project_id: str
-    lead_id: str
-    names: tuple[str, ...]
-    mode: Mode
-    ttl_ms: int
-    reason: str
-    task_id: str | None
-    files: frozenset[str] = frozenset()
-    """Those of the paths that name single files."""
-
-    @property
-    def digest(self) -> str:
-        """Names the request: the same agent asking for the same again resumes its place."""
-        return hashlib.sha256("\n".join((self.mode, *sorted(self.names))).encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Blocker:
-    """What stands against one path of a request, and until when at most (0: nobody knows)."""
-
-    by: Literal["holder", "waiter", "delay"]
-    wanted: str
-    file_path: str
-    agent_id: str
-    mode: Mode
-    agent_role: str = ""
-    reason: str = ""
-    until_boot_ms: int = 0
-
-
-class Ticket(Row):
-    ticket: int
-    agent_id: str
-    agent_role: str
-    project_id: str
-    lead_id: str
-    mode: Mode
-    reason: str
-    ttl_ms: int
-    task_id: str | None
-    enqueued_boot_ms: int
-    call_until_boot_ms: int
-    queue_until_boot_ms: int
-
-
-class WaitingPath(Row):
-    ticket: int
-    agent_id: str
-    agent_role: str
-    mode: Mode
-    reason: str
-    file_path: str
-    enqueued_at: str
-    enqueued_boot_ms: int
-    call_until_boot_ms: int
-    queue_until_boot_ms: int
-
-
-class Name(Row):
-    file_path: str
-    is_file: int
-
-
-class Due(Row):
-    boot_ms: int | None
-
-
-class Resting(Row):
-    file_path: str
-    agent_id: str
-    until_boot_ms: int
-
-
-COLUMNS = ", ".join(Ticket.columns())
-OWN = Ticket.query(f"SELECT {COLUMNS} FROM _lock_waiters WHERE agent_id = :agent_id AND request = :request")
-TICKETS_OF = Ticket.query(f"SELECT {COLUMNS} FROM _lock_waiters WHERE agent_id = :agent_id")
-NAMES = Name.query(
-    "SELECT file_path, is_file FROM _lock_waiter_paths WHERE ticket = :ticket ORDER BY file_path"
+from callboard.domains.locks.leases import Lease, neighbourhood, overlap, shown
+from callboard.domains.locks.tickets import (
+    CALL_LEASE_MS,
+    ENTER,
+    ENTER_PATH,
+    HANG_UP,
+    HANG_UP_LOST,
+    KEPT_NEAR,
+    LAPSE,
+    LEAVE,
+    LOST,
+    NAMES,
+    NEXT_DUE,
+    REST,
+    REST_OVER,
+    RESTING_NEAR,
+    RESUMABLE_MS,
+    TICKETS_OF,
+    Blocker,
+    Request,
+    Ticket,
+    own_ticket,
+    request_of,
+    waiting_near,
 )
-WAITING_NEAR = WaitingPath.query("""
-    SELECT w.ticket, w.agent_id, w.agent_role, w.mode, w.reason, p.file_path, w.enqueued_at,
-           w.enqueued_boot_ms, w.call_until_boot_ms, w.queue_until_boot_ms
-      FROM _lock_waiter_paths AS p JOIN _lock_waiters AS w ON w.ticket = p.ticket
-     WHERE (p.prefix IN (SELECT value FROM json_each(:above)) OR (p.prefix > :at AND p.prefix < :beyond))
-       AND (w.call_until_boot_ms > :now OR w.queue_until_boot_ms > :now)
-     ORDER BY w.ticket
-""")
-KEPT_NEAR = Ticket.query(f"""
-    SELECT {COLUMNS} FROM _lock_waiters
-     WHERE call_until_boot_ms <= :now AND queue_until_boot_ms > :now
-       AND ticket IN (SELECT ticket FROM _lock_waiter_paths
-                       WHERE prefix IN (SELECT value FROM json_each(:above))
-                          OR (prefix > :at AND prefix < :beyond))
-     ORDER BY ticket
-""")
-ENTER = Ticket.query(f"""
-    INSERT INTO _lock_waiters
-           (agent_id, agent_role, project_id, lead_id, mode, request, reason, ttl_ms, task_id,
-            enqueued_at, enqueued_boot_ms, call_until_boot_ms, queue_until_boot_ms)
-    VALUES (:agent_id, :agent_role, :project_id, :lead_id, :mode, :request, :reason, :ttl_ms, :task_id,
-            :at, :now, :call_until, :queue_until)
-    ON CONFLICT (agent_id, request) DO UPDATE
-       SET reason = excluded.reason, ttl_ms = excluded.ttl_ms, task_id = excluded.task_id,
-           call_until_boot_ms = excluded.call_until_boot_ms,
-           queue_until_boot_ms = max(_lock_waiters.queue_until_boot_ms, excluded.queue_until_boot_ms)
-    RETURNING {COLUMNS}
-""")
-ENTER_PATH = Command("""
-    INSERT INTO _lock_waiter_paths (ticket, file_path, prefix, is_file)
-    VALUES (:ticket, :file_path, :prefix, :is_file)
-    ON CONFLICT DO NOTHING
-""")
-HANG_UP = Command("UPDATE _lock_waiters SET call_until_boot_ms = 0 WHERE ticket = :ticket")
-LEAVE = Command("DELETE FROM _lock_waiters WHERE ticket = :ticket")
-EXPIRED_TICKETS = Ticket.query(f"""
-    SELECT {COLUMNS} FROM _lock_waiters WHERE call_until_boot_ms <= :now AND queue_until_boot_ms <= :now
-""")
-RESTING_NEAR = Resting.query("""
-    SELECT file_path, agent_id, until_boot_ms FROM _lock_delays
-     WHERE (prefix IN (SELECT value FROM json_each(:above)) OR (prefix > :at AND prefix < :beyond))
-       AND until_boot_ms > :now
-""")
-REST = Command("""
-    INSERT INTO _lock_delays (file_path, prefix, until_boot_ms, agent_id)
-    VALUES (:file_path, :prefix, :until, :agent_id)
-    ON CONFLICT (file_path) DO UPDATE SET until_boot_ms = excluded.until_boot_ms, agent_id = excluded.agent_id
-""")
-REST_OVER = Resting.query("""
-    DELETE FROM _lock_delays WHERE until_boot_ms <= :now RETURNING file_path, agent_id, until_boot_ms
-""")
-NEXT_DUE = Due.query("""
-    SELECT min(boot_ms) AS boot_ms
-      FROM (SELECT min(expires_boot_ms) AS boot_ms FROM file_locks
-            UNION ALL SELECT min(expires_boot_ms) FROM _lock_holders
-            UNION ALL SELECT min(max(call_until_boot_ms, queue_until_boot_ms)) FROM _lock_waiters
-            UNION ALL SELECT min(until_boot_ms) FROM _lock_delays)
-""")
-
-
-def own_ticket(tx: Tx, request: Request) -> Ticket | None:
-    """The place that this agent has for this request."""
-    return tx.one(OWN, agent_id=request.agent_id, request=request.digest)
+from callboard.events import Event, Notice
+from callboard.store import Tx
 
 
 def blockers(tx: Tx, request: Request, ticket: int | None) -> Iterator[Blocker]:
     """What stands against the request, holders first: conflicting leases of others; conflicting requests
     of others that came earlier, unless an own lease covers the path already; paths that rest."""
-    covered: set[str] = set()
     for name in request.names:
-        for lease in leases.near(tx, name):
-            if lease.agent_id == request.agent_id:
-                enough = lease.mode == "exclusive" or request.mode == "shared"
-                if enough and leases.cover(lease.file_path, name):
-                    covered.add(name)
-            elif not (lease.mode == request.mode == "shared"):
+        for lease in leases.near(tx, name, but=request.agent_id):
+            if not (lease.mode == request.mode == "shared"):
                 yield Blocker(
                     by="holder",
                     wanted=name,
@@ -195,8 +55,7 @@ def blockers(tx: Tx, request: Request, ticket: int | None) -> Iterator[Blocker]:
                     until_boot_ms=lease.expires_boot_ms,
                 )
     for name in request.names:
-        if name not in covered:
-            yield from _earlier(tx, request, name, ticket)
+        yield from _earlier(tx, request, name, ticket)
         for rest in tx.all(RESTING_NEAR, now=tx.now, **neighbourhood(name)):
             if rest.agent_id != request.agent_id and overlap(rest.file_path, name):
                 yield Blocker(
@@ -210,8 +69,13 @@ def blockers(tx: Tx, request: Request, ticket: int | None) -> Iterator[Blocker]:
 
 
 def _earlier(tx: Tx, request: Request, name: str, ticket: int | None) -> Iterator[Blocker]:
+    covered: bool | None = None
     for other in waiting_near(tx, name):
         if ticket is not None and other.ticket >= ticket:
+            return
+        if other.agent_id != request.agent_id and covered is None:
+            covered = leases.covered(tx, request.agent_id, name, request.mode)
+        if covered:
             return
         if other.agent_id != request.agent_id and not (other.mode == request.mode == "shared"):
             yield Blocker(
@@ -222,16 +86,8 @@ def _earlier(tx: Tx, request: Request, name: str, ticket: int | None) -> Iterato
                 agent_role=other.agent_role,
                 mode=other.mode,
                 reason=other.reason,
+                until_boot_ms=max(other.call_until_boot_ms, other.queue_until_boot_ms),
             )
-
-
-def waiting_near(tx: Tx, name: str) -> list[WaitingPath]:
-    """Who waits for something that `name` overlaps, in order."""
-    return [
-        waiting
-        for waiting in tx.all(WAITING_NEAR, now=tx.now, **neighbourhood(name))
-        if overlap(waiting.file_path, name)
-    ]
 
 
 def place(tx: Tx, request: Request, ticket: int | None) -> int:
@@ -288,9 +144,10 @@ def leave(tx: Tx, request: Request, ticket: Ticket) -> None:
     settle(tx, request.names)
 
 
-def hang_up(tx: Tx, ticket: Ticket) -> None:
-    """The call has ended; its place is kept."""
+def hang_up(tx: Tx, request: Request, ticket: Ticket) -> None:
+    """The call has ended; its place is kept, and its turn may have come already."""
     tx.run(HANG_UP, ticket=ticket.ticket)
+    settle(tx, request.names)
 
 
 def grant(tx: Tx, request: Request, ticket: Ticket | None) -> list[tuple[Lease, bool]]:
@@ -317,11 +174,11 @@ def grant(tx: Tx, request: Request, ticket: Ticket | None) -> list[tuple[Lease, 
 
 
 def settle(tx: Tx, freed: Iterable[str]) -> None:
-    """Some paths became free: grant the kept places whose turn has come, and tell their agents.
-    Waiting calls are woken by the commit and look for themselves."""
+    """Some paths became free, and with them those of what is over: grant the kept places whose turn has
+    come, and tell their agents. Waiting calls are woken by the commit and look for themselves."""
     kept = {
         ticket.ticket: ticket
-        for name in freed
+        for name in (*freed, *_end_what_is_over(tx))
         for ticket in tx.all(KEPT_NEAR, now=tx.now, **neighbourhood(name))
     }
     for _, ticket in sorted(kept.items()):
@@ -344,23 +201,6 @@ def settle(tx: Tx, freed: Iterable[str]) -> None:
                     "high",
                 )
             )
-
-
-def request_of(tx: Tx, ticket: Ticket) -> Request:
-    """The request that a ticket stands for."""
-    names = tx.all(NAMES, ticket=ticket.ticket)
-    return Request(
-        ticket.agent_id,
-        ticket.agent_role,
-        ticket.project_id,
-        ticket.lead_id,
-        tuple(name.file_path for name in names),
-        ticket.mode,
-        ticket.ttl_ms,
-        ticket.reason,
-        ticket.task_id,
-        frozenset(name.file_path for name in names if name.is_file),
-    )
 
 
 def circle(tx: Tx, request: Request, ticket: int | None, standing: list[Blocker]) -> list[Blocker] | None:
@@ -387,18 +227,48 @@ def circle(tx: Tx, request: Request, ticket: int | None, standing: list[Blocker]
     return None if walk is None else [edges[pair] for pair in pairwise(walk)]
 
 
-def reap(tx: Tx) -> bool:
-    """End what is over: leases past their time, whose holders are told; places of calls that died; rests.
-    Whether there was anything to end."""
+def reap(tx: Tx) -> None:
+    """End what is over: leases past their time, whose holders are told; places of calls that died; rests."""
+    settle(tx, ())
+
+
+def _end_what_is_over(tx: Tx) -> list[str]:
+    """The names that this frees, also those for which a kept place has lost the call that waited on it."""
     over = leases.drop_expired(tx)
     freed = [lease.file_path for lease in over]
     _ended_by_themselves(tx, over)
-    for ticket in tx.all(EXPIRED_TICKETS, now=tx.now):
+    for ticket in tx.all(HANG_UP_LOST, now=tx.now):
         freed.extend(name.file_path for name in tx.all(NAMES, ticket=ticket.ticket))
-        tx.run(LEAVE, ticket=ticket.ticket)
+    for ticket in tx.all(LAPSE, now=tx.now):
+        freed.extend(name.file_path for name in tx.all(NAMES, ticket=ticket.ticket))
+        if ticket.queue_until_boot_ms:
+            _tell_place_lost(tx, ticket, request_of(tx, ticket).names)
+            _lose_place(tx, ticket)
+    for ticket in tx.all(LOST, before=tx.now - RESUMABLE_MS):
+        _lose_place(tx, ticket)
     freed.extend(rest.file_path for rest in tx.all(REST_OVER, now=tx.now))
-    settle(tx, freed)
-    return bool(freed)
+    return freed
+
+
+def _lose_place(tx: Tx, ticket: Ticket) -> None:
+    """A place is over that nobody gave up."""
+    _tell(tx, "lock_queue_left", "lost its place for", request_of(tx, ticket))
+    tx.run(LEAVE, ticket=ticket.ticket)
+
+
+def _tell_place_lost(tx: Tx, ticket: Ticket, names: Iterable[str]) -> None:
+    paths = [shown(name) for name in names]
+    tx.notify(
+        Notice(
+            ticket.agent_id,
+            "lock",
+            {
+                "text": f"Your place in line for {', '.join(paths[:3])} is over: kept as long as you asked.",
+                "event": "lock_queue_left",
+                "file_paths": paths,
+            },
+        )
+    )
 
 
 def end_all(tx: Tx, agent_id: str, *, died: bool = False) -> list[str]:

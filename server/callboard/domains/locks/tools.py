@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from callboard.domains.locks import leases, queue
+from callboard import globs
+from callboard.domains.locks import leases, queue, tickets
 from callboard.domains.locks.answers import (
     SHOWN,
     ForceReleased,
@@ -27,8 +28,8 @@ from callboard.domains.locks.answers import (
     waiters_of,
 )
 from callboard.domains.locks.leases import Lease, Mode, name_of
-from callboard.domains.locks.queue import Request
-from callboard.errors import Forbidden, NotFound, QuotaExceeded, WaitTimeout
+from callboard.domains.locks.tickets import Request
+from callboard.errors import Forbidden, InvalidPath, NotFound, QuotaExceeded, WaitTimeout
 from callboard.events import Notice
 from callboard.identity import MEMBER, Caller
 from callboard.params import (
@@ -86,65 +87,91 @@ def _acquire(
     """Take every path of the request or none: the leases with whether each was a refresh, and the
     milliseconds waited; or what stands against it."""
     queue.reap(tx)
-    ticket = queue.own_ticket(tx, request)
+    ticket = tickets.own_ticket(tx, request)
     number = ticket.ticket if ticket else None
     if (first := next(queue.blockers(tx, request, number), None)) is None:
-        _check_quota(tx, request)
         taken = queue.grant(tx, request, ticket)
+        check_quota(tx, request.agent_id, sum(not refreshed for _, refreshed in taken))
         return taken, tx.now - ticket.enqueued_boot_ms if ticket else 0
     if not wait_seconds and not queue_seconds:
         raise held_by_other(tx, request, first, number)
     standing = list(queue.blockers(tx, request, number))
     if (walk := queue.circle(tx, request, number, standing)) is not None:
         raise deadlock(tx, request, walk)
-    if ticket is None and tx.one(TICKET_COUNT, agent_id=request.agent_id) == Counted(MOST_TICKETS):
-        raise QuotaExceeded(
-            f"An agent waits with at most {MOST_TICKETS} requests.", quota="lock_requests", limit=MOST_TICKETS
-        )
+    if ticket is None:
+        _check_places(tx, request)
     ticket = queue.enter(tx, request, call=bool(wait_seconds), keep_ms=queue_seconds * 1000)
     refusal = held_by_other(tx, request, first, ticket.ticket)
     if not wait_seconds:
         return refusal
-    ends = [blocker.until_boot_ms for blocker in standing if blocker.until_boot_ms > tx.now]
+    ends = [blocker.until_boot_ms for blocker in standing]
     return NotYet(
-        again_boot_ms=min([*ends, tx.now + queue.SIGN_OF_LIFE_MS]),
+        again_boot_ms=min([*ends, tx.now + tickets.SIGN_OF_LIFE_MS]),
         ready=lambda tx: _could_go_on(tx, request),
-        give_up=lambda tx, waited_ms: _give_up(tx, request, queue_seconds, waited_ms),
+        give_up=lambda tx, waited_ms: _give_up(tx, request, waited_ms),
     )
 
 
-class Counted(Row):
-    count: int
+class Waiting(Row):
+    requests: int
+    paths: int
 
 
-TICKET_COUNT = Counted.query("SELECT count(*) AS count FROM _lock_waiters WHERE agent_id = :agent_id")
+WAITING = Waiting.query("""
+    SELECT count(DISTINCT w.ticket) AS requests, count(*) AS paths
+      FROM _lock_waiters AS w JOIN _lock_waiter_paths AS p ON p.ticket = w.ticket WHERE w.agent_id = :agent_id
+""")
 
 
-def _check_quota(tx: Tx, request: Request) -> None:
+def _check_places(tx: Tx, request: Request) -> None:
+    """What an agent waits for counts like what it holds: a place may become a lease by itself."""
+    waiting = tx.one(WAITING, agent_id=request.agent_id)
     held = tx.one(leases.HELD_COUNT, agent_id=request.agent_id)
-    if held is not None and held.count + len(request.names) > MOST_LEASES:
+    if waiting is None or held is None:
+        return
+    if waiting.requests >= MOST_TICKETS:
+        raise QuotaExceeded(
+            f"An agent waits with at most {MOST_TICKETS} requests.",
+            quota="lock_requests",
+            used=waiting.requests,
+            limit=MOST_TICKETS,
+        )
+    if held.count + waiting.paths + len(request.names) > MOST_LEASES:
+        raise QuotaExceeded(
+            f"An agent holds and waits for at most {MOST_LEASES} locks.",
+            quota="locks",
+            used=held.count + waiting.paths,
+            limit=MOST_LEASES,
+        )
+
+
+def check_quota(tx: Tx, agent_id: str, added: int) -> None:
+    """Counted after the grant, which the refusal takes back: leases that were refreshed add nothing."""
+    held = tx.one(leases.HELD_COUNT, agent_id=agent_id)
+    if held is not None and held.count > MOST_LEASES:
         raise QuotaExceeded(
             f"An agent holds at most {MOST_LEASES} locks.",
             quota="locks",
-            used=held.count,
+            used=held.count - added,
             limit=MOST_LEASES,
             hint="Release what you no longer need, or lock a directory instead of its files.",
         )
 
 
 def _could_go_on(tx: Tx, request: Request) -> bool:
-    ticket = queue.own_ticket(tx, request)
+    ticket = tickets.own_ticket(tx, request)
     return ticket is None or next(queue.blockers(tx, request, ticket.ticket), None) is None
 
 
-def _give_up(tx: Tx, request: Request, queue_seconds: int, waited_ms: int) -> WaitTimeout:
-    ticket = queue.own_ticket(tx, request)
+def _give_up(tx: Tx, request: Request, waited_ms: int) -> WaitTimeout:
+    ticket = tickets.own_ticket(tx, request)
     first = next(queue.blockers(tx, request, ticket.ticket), None) if ticket else None
     known = facts(tx, request, first, ticket.ticket) if first and ticket else {}
     hint = "Call again to wait from the end of the line, or do something else first."
-    if ticket and queue_seconds:
-        queue.hang_up(tx, ticket)
-        hint = f"Your place is kept for {queue_seconds} s; call again to go on waiting."
+    if ticket and ticket.queue_until_boot_ms > tx.now:
+        queue.hang_up(tx, request, ticket)
+        kept_seconds = (ticket.queue_until_boot_ms - tx.now) // 1000
+        hint = f"Your place is kept for {kept_seconds} s; call again to go on waiting."
     elif ticket:
         queue.leave(tx, request, ticket)
     said = f"Waited {waited_ms / 1000:.1f} s" + (f": {told(first)}" if first else ".")
@@ -203,7 +230,9 @@ def acquire_file_locks(
     if isinstance(taken, NotYet | LockHeld):
         return taken
     granted, waited_ms = taken
-    return GrantedAll(locks=[lock_of(tx, lease) for lease, _ in granted], granted_after_ms=waited_ms)
+    # The reason is the caller's own and the same for all: told once by who asked, not a hundred times.
+    taken_locks = [lock_of(tx, lease).model_copy(update={"reason": None}) for lease, _ in granted]
+    return GrantedAll(locks=taken_locks, granted_after_ms=waited_ms)
 
 
 @tool(writes=True, idempotent=True)
@@ -289,6 +318,7 @@ def force_release_file_lock(tx: Tx, caller: Caller, file_path: FilePath, reason:
                 f"{lease.agent_id} belongs to another crew.",
                 operation="force_release_file_lock",
                 needs="the lead of its crew",
+                caller_kind=caller.kind,
             )
         leases.drop(tx, lease)
         leases.tell(
@@ -325,15 +355,18 @@ def check_file_lock(tx: Tx, caller: Caller, file_path: FilePath, fence: Fence | 
     own = [lease for lease in found if lease.agent_id == caller.agent_id]
     others = [lease for lease in found if lease.agent_id != caller.agent_id]
     covered = any(leases.cover(lease.file_path, name) for lease in own)
-    waiters = waiters_of(tx, queue.waiting_near(tx, name)[:SHOWN])
+    rests_until = tickets.rests_until(tx, name, but=caller.agent_id)
+    shown, _ = fitted([lock_of(tx, lease) for lease in found], SHOWN)
+    waiters = waiters_of(tx, tickets.waiting_near(tx, name)[:SHOWN])
     return LockState(
         file_path=file_path,
-        state="held" if any(lease.mode == "exclusive" for lease in others) else _state(covered, others),
-        locks=[lock_of(tx, lease) for lease in found[:SHOWN]],
+        state="held"
+        if any(lease.mode == "exclusive" for lease in others) or rests_until
+        else _state(covered, others),
+        locks=shown,
         waiters=waiters or None,
-        fence_stands=None
-        if fence is None
-        else any(lease.fence == fence and leases.cover(lease.file_path, name) for lease in found),
+        rests_ms=rests_until - tx.now if rests_until else None,
+        fence_stands=None if fence is None else _stands(own if caller.agent_id else found, name, fence),
     )
 
 
@@ -351,6 +384,10 @@ def list_file_locks(
 
     Look here before you plan work on files. Go on with after_id = next_after_id.
     """
+    if path_prefix is not None and path_prefix != "**" and not globs.is_literal(path_prefix):
+        raise InvalidPath(
+            "path_prefix is a directory, not a glob.", file_path=path_prefix, rule="no wildcards"
+        )
     below = name_of(caller.project_id, path_prefix) if path_prefix not in (None, "**") else None
     around = leases.neighbourhood(below) if below else {"at": "", "beyond": ""}
     rows = tx.all(
@@ -368,9 +405,13 @@ def list_file_locks(
     everything = below or name_of(caller.project_id, "**")
     return LockPage(
         locks=shown_locks,
-        waiters=waiters_of(tx, queue.waiting_near(tx, everything)[:SHOWN]) if include_waiters else None,
+        waiters=waiters_of(tx, tickets.waiting_near(tx, everything)[:SHOWN]) if include_waiters else None,
         next_after_id=shown_locks[-1].fence if more else None,
     )
+
+
+def _stands(found: list[Lease], name: str, fence: int) -> bool:
+    return any(lease.fence == fence and leases.cover(lease.file_path, name) for lease in found)
 
 
 def _state(covered: bool, others: list[Lease]) -> Literal["free", "yours", "held"]:
@@ -408,14 +449,34 @@ def _own_lease(tx: Tx, caller: Caller, path: RepoPath, fence: int | None) -> Lea
             current=newer.fence,
             holder=newer.agent_id,
         )
-    if held and fence is None:
-        raise not_owner(path, held[0])
+    named = next((lease for lease in held if fence in (None, lease.fence)), None)
+    if named is not None:
+        raise not_owner(path, named)
     raise LeaseExpired(
         f"You do not hold {path}.",
         hint="Acquire it again, and read it again before you write.",
         file_path=path,
         fence=fence,
+        ended_at=_ended_at(tx, caller, path),
     )
+
+
+class Ended(Row):
+    timestamp: str
+
+
+LAST_END = Ended.query("""
+    SELECT timestamp FROM activity_log
+     WHERE agent_id = :agent_id AND action_type IN ('lock_expired', 'lock_released')
+       AND json_extract(details, '$.file_path') = :path
+     ORDER BY id DESC LIMIT 1
+""")
+
+
+def _ended_at(tx: Tx, caller: Caller, path: RepoPath) -> str | None:
+    """When the caller last held the path, as the ledger tells."""
+    ended = tx.one(LAST_END, agent_id=caller.agent_id, path=path)
+    return ended.timestamp if ended else None
 
 
 TOOLS = (

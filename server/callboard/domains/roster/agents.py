@@ -41,14 +41,24 @@ class Agent(Row):
     terminated_at: str | None
     termination_reason: str | None
     led_by: str | None
+    gone: int
 
     def liveness(self, now: int) -> Liveness:
+        """Whether the agent is there: seen within `LIVE_MS`, and not known to have lost its program."""
         if self.status == "terminated":
             return "terminated"
-        return "live" if self.last_seen_boot_ms and now - self.last_seen_boot_ms <= LIVE_MS else "stale"
+        seen = self.last_seen_boot_ms > 0 and now - self.last_seen_boot_ms <= LIVE_MS
+        return "live" if seen and not self.gone else "stale"
 
 
-COLUMNS = ", ".join(f"a.{name}" for name in Agent.columns()[:-1]) + ", c.led_by"
+COLUMNS = (
+    ", ".join(f"a.{name}" for name in Agent.columns()[:-2])
+    + """, c.led_by,
+    EXISTS (SELECT 1 FROM _agent_processes AS l WHERE l.agent_id = a.agent_id)
+    AND NOT EXISTS (SELECT 1 FROM _agent_processes AS l JOIN _processes AS p ON p.process_id = l.process_id
+                     WHERE l.agent_id = a.agent_id
+                       AND (p.gone_boot_ms IS NULL OR p.gone_boot_ms < a.last_seen_boot_ms)) AS gone"""
+)
 FROM = "agent_roster AS a LEFT JOIN _crews AS c ON c.lead_id = a.lead_id"
 AGENT = Agent.query(f"SELECT {COLUMNS} FROM {FROM} WHERE a.agent_id = :agent_id")
 PROJECT_AGENTS = Agent.query(f"""
@@ -78,13 +88,12 @@ PROJECT_OF = Known.query("SELECT project_id AS id FROM agent_roster WHERE agent_
 
 
 SEEN = Command("""
-    UPDATE agent_roster SET last_seen_boot_ms = :now, last_seen_at = :at, process_id = :process_id
+    UPDATE agent_roster SET last_seen_boot_ms = :now, last_seen_at = :at
      WHERE agent_id = :agent_id AND status <> 'terminated'
 """)
 TERMINATE = Command("""
     UPDATE agent_roster
-       SET status = 'terminated', terminated_at = :at, termination_reason = :reason, updated_at = :at,
-           process_id = NULL
+       SET status = 'terminated', terminated_at = :at, termination_reason = :reason, updated_at = :at
      WHERE agent_id = :agent_id AND status <> 'terminated'
 """)
 HAND_OVER = Command("UPDATE _crews SET led_by = :successor WHERE lead_id = :lead_id AND led_by = :agent_id")
@@ -110,10 +119,14 @@ def project_of(tx: Tx, agent_id: str) -> str | None:
     return found.id if found else None
 
 
-def seen(tx: Tx, agent_id: str, *, process_id: str | None) -> bool:
-    """An agent showed a sign of life through this process (None: over HTTP, tied to no process).
-    False for one that is not on the roster or has left."""
-    return tx.run(SEEN, agent_id=agent_id, process_id=process_id, now=tx.now, at=tx.at) == 1
+def seen(tx: Tx, agent_id: str, *, through_pipe: bool) -> bool:
+    """An agent showed a sign of life, over the pipe of this process or from elsewhere. False for one
+    that is not on the roster or has left."""
+    if tx.run(SEEN, agent_id=agent_id, now=tx.now, at=tx.at) != 1:
+        return False
+    if through_pipe:
+        comes_through(tx, agent_id)
+    return True
 
 
 def terminate(tx: Tx, agent_id: str, reason: str) -> bool:
@@ -185,7 +198,6 @@ class Process(Row):
 
 class Orphan(Row):
     agent_id: str
-    process_id: str
 
 
 PROCESS_STARTED = Command("""
@@ -202,10 +214,17 @@ PROCESS_HERE = Process.query("""
     SELECT process_id, pid, start_ticks FROM _processes
      WHERE pid_namespace = :pid_namespace AND gone_boot_ms IS NULL AND pid IS NOT NULL
 """)
+COMES_THROUGH = Command("""
+    INSERT INTO _agent_processes (agent_id, process_id) VALUES (:agent_id, :process_id) ON CONFLICT DO NOTHING
+""")
 ORPHANS = Orphan.query("""
-    SELECT a.agent_id, p.process_id
-      FROM _processes AS p JOIN agent_roster AS a ON a.process_id = p.process_id
-     WHERE p.gone_boot_ms <= :gone_before
+    SELECT DISTINCT l.agent_id
+      FROM _processes AS p JOIN _agent_processes AS l ON l.process_id = p.process_id
+           JOIN agent_roster AS a ON a.agent_id = l.agent_id
+     WHERE p.gone_boot_ms <= :gone_before AND a.last_seen_boot_ms <= p.gone_boot_ms
+       AND NOT EXISTS (SELECT 1 FROM _agent_processes AS m JOIN _processes AS q ON q.process_id = m.process_id
+                        WHERE m.agent_id = l.agent_id
+                          AND (q.gone_boot_ms IS NULL OR q.gone_boot_ms > :gone_before))
 """)
 FORGET_PROCESSES = Command("DELETE FROM _processes WHERE gone_boot_ms <= :gone_before")
 
@@ -223,6 +242,11 @@ def process_started(tx: Tx, *, pid: int, start_ticks: int, pid_namespace: str, t
     )
 
 
+def comes_through(tx: Tx, agent_id: str) -> None:
+    """An agent calls over the pipe of this process, and lives at least as long as its client."""
+    tx.run(COMES_THROUGH, agent_id=agent_id, process_id=tx.process_id)
+
+
 def process_ended(tx: Tx, process_id: str) -> None:
     """A server process stops in order: its agents' clients have gone."""
     tx.run(PROCESS_ENDED, process_id=process_id, now=tx.now, at=tx.at)
@@ -234,7 +258,7 @@ def process_gone(tx: Tx, process_id: str) -> None:
 
 
 def orphans(tx: Tx) -> list[str]:
-    """The agents whose process has been gone for the whole grace, and did not come back by another."""
+    """The agents whose last process has been gone for the whole grace, and that nobody saw since."""
     return [row.agent_id for row in tx.all(ORPHANS, gone_before=tx.now - GRACE_MS)]
 
 

@@ -16,6 +16,7 @@ from callboard.domains.roster.agents import (
     Agent,
     Known,
     Status,
+    comes_through,
     merged,
     tell,
 )
@@ -62,9 +63,9 @@ SIGN_IN = Command("""
     INSERT INTO agent_roster
            (agent_id, role, model, status, session_id, project_id, provider, team_id, created_at, updated_at,
             metadata, lead_id, parent_id, capabilities, name_key, last_seen_boot_ms, last_seen_at,
-            signed_in_boot_ms, process_id)
+            signed_in_boot_ms)
     VALUES (:agent_id, :role, :model, 'idle', :session_id, :project_id, :provider, :team_id, :at, :at,
-            :metadata, :lead_id, :parent_id, :capabilities, :name_key, :now, :at, :now, :process_id)
+            :metadata, :lead_id, :parent_id, :capabilities, :name_key, :now, :at, :now)
 """)
 RESUME = Command("""
     UPDATE agent_roster
@@ -72,8 +73,7 @@ RESUME = Command("""
            model = coalesce(:model, model), provider = coalesce(:provider, provider),
            session_id = coalesce(:session_id, session_id), team_id = coalesce(:team_id, team_id),
            capabilities = coalesce(:capabilities, capabilities), metadata = :metadata,
-           updated_at = :at, last_seen_boot_ms = :now, last_seen_at = :at, signed_in_boot_ms = :now,
-           process_id = :process_id
+           updated_at = :at, last_seen_boot_ms = :now, last_seen_at = :at, signed_in_boot_ms = :now
      WHERE agent_id = :agent_id
 """)
 
@@ -89,6 +89,10 @@ class Registered(Result):
     team_id: str
     model: str
     parent_id: str | None = None
+    provider: str | None = None
+    session_id: str | None = None
+    capabilities: list[str] | None = None
+    metadata: dict[str, Any] | None = None
     next: str = Field(description="What to do now")
 
 
@@ -141,10 +145,10 @@ def register_agent(
         )
     agent_id = caller.agent_id or _new_id(tx, role)
     name_key = _name_key(tx, agent_id)
-    project = project_id or caller.project_id
+    project = project_id or caller.here
     if tx.one(KNOWN_PROJECT, project_id=project) is None:
         raise NotFound(f"There is no project {project}.", kind="project", given=project)
-    crew, parent_id, joined = _crew(tx, agent_id, role, lead_id, project, given=project_id is not None)
+    crew, parent_id, joined = _crew(tx, agent_id, role, lead_id, project)
     tx.run(
         SIGN_IN,
         **about
@@ -160,10 +164,11 @@ def register_agent(
         lead_id=crew.lead_id,
         parent_id=parent_id,
         name_key=name_key,
-        process_id=tx.process_id if caller.stdio else None,
         now=tx.now,
         at=tx.at,
     )
+    if caller.stdio:
+        comes_through(tx, agent_id)
     tell(tx, "agent_registered", "signed in", agent_id, role, crew.project_id, {"lead_id": crew.lead_id})
     return _registered(tx, agent_id, joined)
 
@@ -190,7 +195,7 @@ def _resume(
     for name, given, registered in (
         ("role", role, known.role),
         ("crew", lead_id, known.lead_id if lead_id != known.parent_id else lead_id),
-        ("project", project_id, known.project_id),
+        ("project", project_id or caller.here, known.project_id),
     ):
         if given is not None and given != registered:
             raise AgentConflict(
@@ -204,10 +209,11 @@ def _resume(
         **about,
         agent_id=known.agent_id,
         metadata=merged(known.metadata, metadata),
-        process_id=tx.process_id if caller.stdio else None,
         now=tx.now,
         at=tx.at,
     )
+    if caller.stdio:
+        comes_through(tx, known.agent_id)
     if known.role == "lead" and known.lead_id == known.agent_id:
         tx.run(TAKE_UP_LEAD, lead_id=known.lead_id, agent_id=known.agent_id)
     tell(tx, "agent_resumed", "is back", known.agent_id, known.role, known.project_id or "", {})
@@ -228,6 +234,10 @@ def _registered(tx: Tx, agent_id: str, joined: Any) -> Registered:
         team_id=agent.team_id,
         model=agent.model,
         parent_id=agent.parent_id,
+        provider=agent.provider,
+        session_id=agent.session_id,
+        capabilities=json.loads(agent.capabilities) or None,
+        metadata=json.loads(agent.metadata or "{}") or None,
         next=f"Pass agent_id {agent.agent_id} with every call; lock files before you edit them.",
     )
 
@@ -251,6 +261,8 @@ def _name_key(tx: Tx, agent_id: str) -> str:
             hint="Choose another agent_id, or leave it out.",
             fields=[{"field": "agent_id", "rule": "is reserved"}],
         )
+    if tx.one(KNOWN_PROJECT, project_id=agent_id) is not None:
+        raise AgentConflict(f"{agent_id} is a project.", agent_id=agent_id, hint="Choose another agent_id.")
     if (other := tx.one(KNOWN_LOOK, name_key=name_key)) is not None:
         raise AgentConflict(
             f"{agent_id} reads like {other.id}.",
@@ -262,7 +274,7 @@ def _name_key(tx: Tx, agent_id: str) -> str:
 
 
 def _crew(
-    tx: Tx, agent_id: str, role: str, lead_id: str | None, project_id: str, *, given: bool
+    tx: Tx, agent_id: str, role: str, lead_id: str | None, project_id: str
 ) -> tuple[Crew, str | None, str]:
     """The crew that a newcomer belongs to, whom it answers to, and how that came about."""
     if lead_id is not None:
@@ -278,11 +290,12 @@ def _crew(
                 near=text.nearest(lead_id, names) or None,
                 hint="See list_agents with role=lead, or leave lead_id out.",
             )
-        if given and crew.project_id != project_id:
+        if crew.project_id != project_id:
             raise AgentConflict(
                 f"{lead_id} leads a crew of project {crew.project_id}.",
                 agent_id=lead_id,
                 registered=crew.project_id,
+                hint="Pass its project_id if that is the crew you mean.",
             )
         return crew, parent.agent_id if parent else crew.led_by, "given lead"
     if role == "lead":

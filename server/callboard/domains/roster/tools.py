@@ -84,8 +84,8 @@ class Holding(Row):
 
 
 HOLDING = Holding.query("""
-    SELECT count(*) AS count, min(expires_at) AS next_expiry FROM _leases
-     WHERE agent_id = :agent_id AND +expires_boot_ms > :now
+    SELECT count(*) OVER () AS count, expires_at AS next_expiry FROM _leases
+     WHERE agent_id = :agent_id AND +expires_boot_ms > :now ORDER BY expires_boot_ms LIMIT 1
 """)
 
 
@@ -205,14 +205,15 @@ def list_agents(
         after=after_id or "",
         limit=limit + 1,
     )
-    shown, more = fitted([listed(tx, agent) for agent in rows], limit)
+    shown, more = fitted([listed(tx, agent, caller) for agent in rows], limit)
     return AgentPage(agents=shown, next_after_id=shown[-1].agent_id if more else None)
 
 
-def listed(tx: Tx, agent: Agent) -> Listed:
+def listed(tx: Tx, agent: Agent, caller: Caller) -> Listed:
     """An agent's line of the roster, as others see it."""
     load = tx.one(LOAD, agent_id=agent.agent_id, now=tx.now)
     assert load is not None
+    same_crew = agent.lead_id == caller.lead_id or caller.kind == "human"
     return Listed(
         agent_id=agent.agent_id,
         role=agent.role,
@@ -224,7 +225,7 @@ def listed(tx: Tx, agent: Agent) -> Listed:
         parent_id=agent.parent_id,
         leads=True if agent.led_by == agent.agent_id else None,
         last_task_summary=agent.last_task_summary,
-        current_task=load.task_id,
+        current_task=load.task_id if same_crew else None,
         locks_held=load.locks,
         unread_messages=load.unread,
         last_seen_at=agent.last_seen_at,
