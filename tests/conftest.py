@@ -5,8 +5,8 @@ replaced but the host's clock and its source of chance.
 """
 
 import itertools
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import apsw
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # has no types
 
@@ -22,6 +23,7 @@ from callboard.board import Config, open_board
 from callboard.catalog import CATALOG
 from callboard.errors import Refused
 from callboard.identity import Principal
+from tests.starting import connect, prepare
 
 
 class TurnedClock:
@@ -184,6 +186,26 @@ class Board:
         """Let time pass, and end what is over, as every serving process does."""
         self.clock.turn(seconds)
         await self.opened.sweep()
+
+
+# The store's file alone, for the tests of what stands under the board.
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "board.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Path:
+    prepare(path)
+    return path
+
+
+@pytest.fixture
+def db(store: Path) -> Iterator[apsw.Connection]:
+    with closing(connect(store)) as connection:
+        yield connection
 
 
 Boards = Callable[..., AbstractAsyncContextManager[Board]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,23 +11,6 @@ import pytest
 
 from callboard import schema, storefile
 from tests.starting import connect, prepare, version_0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "board.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Path:
-    prepare(path)
-    return path
-
-
-@pytest.fixture
-def db(store: Path) -> Iterator[apsw.Connection]:
-    with closing(connect(store)) as connection:
-        yield connection
 
 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])

@@ -17,23 +17,6 @@ from tests.rows import put
 from tests.starting import NOW, connect, prepare
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "board.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Path:
-    prepare(path)
-    return path
-
-
-@pytest.fixture
-def db(store: Path) -> Iterator[apsw.Connection]:
-    with closing(connect(store)) as connection:
-        yield connection
-
-
 def wall(seconds: float) -> str:
     return utc_text(NOW + timedelta(seconds=seconds))
 

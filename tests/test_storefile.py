@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import stat
 import time
-from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,24 +17,6 @@ from callboard.clock import utc_text
 from callboard.storefile import StoreInfo
 from tests.rows import put
 from tests.starting import NOW, answer, child, connect, crashed, files, prepare, refused, version_0
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "board.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Path:
-    prepare(path)
-    return path
-
-
-@pytest.fixture
-def db(store: Path) -> Iterator[apsw.Connection]:
-    with closing(connect(store)) as connection:
-        yield connection
-
 
 # --- birth --------------------------------------------------------------------------------------------------
 

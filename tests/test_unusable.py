@@ -15,24 +15,6 @@ import pytest
 from callboard import schema, storefile
 from tests.starting import answer, child, connect, crashed, files, prepare, refused
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "board.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Path:
-    prepare(path)
-    return path
-
-
-@pytest.fixture
-def db(store: Path) -> Iterator[apsw.Connection]:
-    with closing(connect(store)) as connection:
-        yield connection
-
-
 # --- at start-up --------------------------------------------------------------------------------------------
 
 
