@@ -2,8 +2,8 @@
 
     PYTHONPATH=server python benchmarks/tasks.py [SMALL LARGE]
 
-Both graphs are built and measured in one run, with three dependencies for each task, through the same calls
-that agents make; what matters is the ratio, which a slower machine shares.
+Both graphs are built and measured in one run, with some 300,000 dependencies in the larger, through the same
+calls that agents make; what matters is the ratio, which a slower machine shares.
 """
 
 import asyncio
@@ -29,17 +29,25 @@ async def call(board: Board, tool: str, **arguments: Any) -> dict[str, Any]:
 
 
 async def build(board: Board, size: int) -> None:
-    """A graph of that many tasks, of which a tenth wait for nothing."""
+    """A graph of that many tasks with a little over three dependencies each; a hundredth wait for nothing."""
     draw = random.Random(size)
     await call(board, "register_agent", role="developer")
-    roots = size // 10
+    roots = max(size // 100, 4)
+
+    def waits_for(number: int) -> list[str]:
+        return (
+            [f"t{dep}" for dep in draw.sample(range(number), 3 + (number % 10 == 0))]
+            if number >= roots
+            else []
+        )
+
     for first in range(0, size, 500):
         tasks = [
             {
                 "id": f"t{number}",
                 "role": "developer",
                 "priority": draw.randrange(5),
-                "depends_on": [f"t{dep}" for dep in draw.sample(range(number), 3)] if number >= roots else [],
+                "depends_on": waits_for(number),
             }
             for number in range(first, min(first + 500, size))
         ]

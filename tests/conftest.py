@@ -5,6 +5,7 @@ replaced but the host's clock and its source of chance.
 """
 
 import itertools
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
@@ -17,12 +18,15 @@ import anyio
 import apsw
 import pytest
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]  # has no types
+from mcp import Client
+from mcp.types import TextContent
 
 from callboard import board as product
 from callboard.board import Config, open_board
 from callboard.catalog import CATALOG
 from callboard.errors import Refused
 from callboard.identity import Principal
+from callboard.mcp_server import CallboardServer
 from tests.starting import connect, prepare
 
 
@@ -125,7 +129,16 @@ class Board:
         return answer
 
     async def refusal(self, tool: str, *, token: Principal | None = None, **arguments: Any) -> dict[str, Any]:
-        """Call a tool that must refuse; the refusal as agents read it."""
+        """Call a tool that must refuse, through a real MCP client unless a token is given; the refusal as
+        agents read it."""
+        if token is None:
+            async with Client(CallboardServer(self.opened)) as client:
+                result = await client.call_tool(tool, arguments)
+            assert result.is_error and result.structured_content is None, f"{tool} was not refused: {result}"
+            [content] = result.content
+            assert isinstance(content, TextContent)
+            refused: dict[str, Any] = json.loads(content.text)["error"]
+            return refused
         try:
             answer = await self.opened.call(tool, arguments, token=token)
         except Refused as refused:
