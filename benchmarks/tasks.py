@@ -35,11 +35,9 @@ async def build(board: Board, size: int) -> None:
     roots = max(size // 100, 4)
 
     def waits_for(number: int) -> list[str]:
-        return (
-            [f"t{dep}" for dep in draw.sample(range(number), 3 + (number % 10 == 0))]
-            if number >= roots
-            else []
-        )
+        if number < roots:
+            return []
+        return [f"t{dep}" for dep in draw.sample(range(number), 3 + (number % 10 == 0))]
 
     for first in range(0, size, 500):
         tasks = [
