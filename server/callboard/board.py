@@ -361,6 +361,7 @@ async def open_board(
             except Refused as refusal:
                 log.warning("the end of this process was not recorded: %s", refusal.message)
         with anyio.CancelScope(shield=True):
+            store.stop_taking()
             feed.close()
             await anyio.to_thread.run_sync(store.close)
 

@@ -11,10 +11,8 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, Literal, Self, TypeVar, dataclass_transform
 
 import apsw
@@ -30,6 +28,7 @@ from callboard.errors import (
     StoreUnavailable,
 )
 from callboard.events import Event, Notice, Signal
+from callboard.worker import Job, Worker, deliver
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Row")
@@ -39,9 +38,6 @@ Durability = Literal["full", "normal"]
 
 log = logging.getLogger(__name__)
 
-GROUP_LIMIT = 64
-"""How many waiting operations share one commit at most. Measured: 64 waiting operations gain a factor
-of ten with full durability, and a larger group only lengthens the wait of its first member."""
 
 BUSY_RETRY_MS = 1_000
 """After how long it is worth asking again when another process kept the store locked."""
@@ -191,28 +187,6 @@ def typed(error: Exception) -> Exception:
     return refusal
 
 
-class _Job:
-    """One operation on its way through a thread, and the future in which its caller waits."""
-
-    __slots__ = ("cancelled", "error", "future", "operation", "result", "tx")
-
-    def __init__(self, operation: Callable[[Tx], Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.operation = operation
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self.cancelled = False
-        self.result: Any = None
-        self.error: Exception | None = None
-        self.tx: Tx | None = None
-
-    def answer(self) -> None:
-        if self.future.done():
-            return
-        if self.error is not None:
-            self.future.set_exception(self.error)
-        else:
-            self.future.set_result(self.result)
-
-
 class _OutboxRow(Row):
     id: int
 
@@ -245,8 +219,8 @@ class Store:
         self._closing = threading.Event()
         self._damage: str | None = None
         self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
-        self._writer = _Worker("callboard-writer", lambda: self.connect(readonly=False), self._write)
-        self._reader = _Worker("callboard-reader", self.connect, self._read)
+        self._writer = Worker("callboard-writer", lambda: self.connect(readonly=False), self._write)
+        self._reader = Worker("callboard-reader", self.connect, self._read)
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
         """Run an operation in a write transaction; its result, once that is committed.
@@ -267,7 +241,7 @@ class Store:
         be lost: a failure is logged and ends there."""
         if self._closing.is_set():
             return
-        job = _Job(operation, asyncio.get_running_loop())
+        job = Job(operation, asyncio.get_running_loop())
         job.future.add_done_callback(_log_failure)
         self._writer.jobs.put(job)
 
@@ -299,16 +273,21 @@ class Store:
             raise self._corrupt()
         return health
 
+    def stop_taking(self) -> None:
+        """Refuse whatever is submitted from now on. To be called on the event loop, before `close`: a job
+        that came behind the end of a worker's queue would never be answered."""
+        self._closing.set()
+
     def close(self) -> None:
         """Finish what was submitted, then close. Whoever still waits for the store's lock gives up."""
         self._closing.set()
         self._writer.stop()
         self._reader.stop()
 
-    async def _submit(self, worker: "_Worker", operation: Callable[[Tx], T]) -> T:
+    async def _submit(self, worker: "Worker", operation: Callable[[Tx], T]) -> T:
         if self._closing.is_set():
             raise StoreUnavailable("The server is shutting down; nothing was changed.", cause="closing")
-        job = _Job(operation, asyncio.get_running_loop())
+        job = Job(operation, asyncio.get_running_loop())
         worker.jobs.put(job)
         try:
             result: T = await job.future
@@ -317,7 +296,7 @@ class Store:
             raise
         return result
 
-    def _read(self, db: apsw.Connection, jobs: list[_Job]) -> None:
+    def _read(self, db: apsw.Connection, jobs: list[Job]) -> None:
         for job in jobs:
             try:
                 _check_place(db)
@@ -329,9 +308,9 @@ class Store:
                         db.execute("ROLLBACK")
             except Exception as error:
                 job.error = self._noted(typed(error))
-            _deliver([job])
+            deliver([job])
 
-    def _write(self, db: apsw.Connection, jobs: list[_Job]) -> None:
+    def _write(self, db: apsw.Connection, jobs: list[Job]) -> None:
         """Answer all jobs, in as few transactions as their errors allow: normally in one."""
         waiting = jobs
         while waiting := [job for job in waiting if not job.cancelled]:
@@ -340,10 +319,10 @@ class Store:
             except Exception as error:
                 for job in waiting:
                     job.error = self._noted(typed(error))
-                _deliver(waiting)
+                deliver(waiting)
                 return
 
-    def _write_group(self, db: apsw.Connection, jobs: list[_Job]) -> list[_Job]:
+    def _write_group(self, db: apsw.Connection, jobs: list[Job]) -> list[Job]:
         """One transaction. Returns the jobs that must run again, because one of them met an error for
         which SQLite rolls the whole transaction back. Raises what befell all of them."""
         if self._damage is not None:
@@ -355,7 +334,7 @@ class Store:
             for job in jobs:
                 self._run(db, job)
                 if not db.in_transaction:
-                    _deliver([job])
+                    deliver([job])
                     return [other for other in jobs if other is not job]
             done = [job for job in jobs if job.error is None]
             events = [event for job in done if job.tx for event in job.tx.events]
@@ -369,7 +348,7 @@ class Store:
             # An error between the operations leaves the transaction open, and the next could not begin.
             if db.in_transaction:
                 db.execute("ROLLBACK")
-        _deliver(jobs, lambda: self.on_commit(events))
+        deliver(jobs, lambda: self.on_commit(events))
         return []
 
     def _check_version(self, db: apsw.Connection) -> None:
@@ -392,7 +371,7 @@ class Store:
     def _corrupt(self) -> StoreCorrupt:
         return StoreCorrupt(hint="Restore a backup.", cause=self._damage)
 
-    def _run(self, db: apsw.Connection, job: _Job) -> None:
+    def _run(self, db: apsw.Connection, job: Job) -> None:
         db.execute("SAVEPOINT operation")
         job.error = None
         job.tx = Tx(db, self._clock, self._ids, self._process_id, self.info)
@@ -436,65 +415,3 @@ def _check_place(db: apsw.Connection) -> None:
 def _log_failure(future: "asyncio.Future[Any]") -> None:
     if not future.cancelled() and (error := future.exception()) is not None:
         log.warning("a write that nobody waited for failed", exc_info=error)
-
-
-def _deliver(jobs: list[_Job], first: Callable[[], None] = lambda: None) -> None:
-    """Answer the jobs on their loop, after `first`: who is woken by a commit finds it already known."""
-
-    def answer() -> None:
-        first()
-        for job in jobs:
-            job.answer()
-
-    # A loop that is closed has nobody left who waits.
-    with suppress(RuntimeError):
-        jobs[0].future.get_loop().call_soon_threadsafe(answer)
-
-
-class _Worker:
-    """A thread that owns one connection and takes the jobs that wait for it together, up to
-    `GROUP_LIMIT` at once."""
-
-    def __init__(
-        self,
-        name: str,
-        connect: Callable[[], apsw.Connection],
-        work: Callable[[apsw.Connection, list[_Job]], None],
-    ) -> None:
-        self.jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._connect = connect
-        self._work = work
-        self._opened: SimpleQueue[Exception | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._thread.start()
-        if (error := self._opened.get()) is not None:
-            raise error
-
-    def stop(self) -> None:
-        self.jobs.put(None)
-        self._thread.join()
-
-    def _main(self) -> None:
-        try:
-            db = self._connect()
-        except Exception as error:
-            self._opened.put(error)
-            return
-        self._opened.put(None)
-        while jobs := self._next():
-            self._work(db, jobs)
-        db.close()
-
-    def _next(self) -> list[_Job]:
-        """The jobs that wait now, at least one; none when the worker has been stopped."""
-        jobs: list[_Job] = []
-        job = self.jobs.get()
-        with suppress(Empty):
-            while job is not None:
-                jobs.append(job)
-                if len(jobs) == GROUP_LIMIT:
-                    return jobs
-                job = self.jobs.get_nowait()
-            if jobs:
-                self.jobs.put(None)  # stopped: these first
-        return jobs
