@@ -79,7 +79,7 @@ except BrokenPipeError:
 ENVIRONMENT = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
 ENVIRONMENT["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
 LIMIT = 1 << 20
-SOON = 1.0
+SOON = 3.0
 """Seconds in which the server must have ended: its own limits, and what a busy machine adds to them."""
 PATIENCE = 20.0
 """Seconds after which a test gives up. When all is well nothing waits that long."""
