@@ -114,6 +114,15 @@ def check_result(tool: str, answer: dict[str, Any]) -> None:
     _schema_of(tool).validate(answer)
 
 
+def is_json(arguments: dict[str, Any]) -> bool:
+    """Whether a client can send these arguments as they are."""
+    try:
+        json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError:
+        return False
+    return True
+
+
 class Board:
     """The product under test."""
 
@@ -129,9 +138,9 @@ class Board:
         return answer
 
     async def refusal(self, tool: str, *, token: Principal | None = None, **arguments: Any) -> dict[str, Any]:
-        """Call a tool that must refuse, through a real MCP client unless a token is given; the refusal as
-        agents read it."""
-        if token is None:
+        """Call a tool that must refuse; the refusal as agents read it. It goes through a real MCP client,
+        but for what only HTTP carries (a token) and what no client can write down (NaN, lone surrogates)."""
+        if token is None and is_json(arguments):
             async with Client(CallboardServer(self.opened)) as client:
                 result = await client.call_tool(tool, arguments)
             assert result.is_error and result.structured_content is None, f"{tool} was not refused: {result}"

@@ -108,7 +108,7 @@ def apply_task_template(
 
     Give each step its files and description in overrides. Refused like add_dag_tasks.
     """
-    prefix = id_prefix or template
+    prefix = (id_prefix or "").removesuffix("-") or template
     steps = TEMPLATES[template]
     given = overrides or {}
     unknown = [step for step in given if step not in {known.id for known in steps}]
