@@ -171,10 +171,6 @@ class QuotaExceeded(Refused):
     """A limit on how many of these may exist has been reached."""
 
 
-class RateLimited(Refused):
-    """Too many calls in too short a time."""
-
-
 class StoreBusy(Refused):
     """Another process kept the store locked; nothing was changed."""
 

@@ -1,7 +1,6 @@
 """What the commands share: the options that name a store, and how a command ends badly."""
 
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -69,7 +68,3 @@ def secret_from(token_file: Path | None) -> str | None:
         return token_file.read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         fail(f"the token file {token_file} cannot be read.")
-
-
-def is_terminal() -> bool:
-    return sys.stdout.isatty()
