@@ -33,6 +33,8 @@ from tests.starting import connect, prepare
 class TurnedClock:
     """A host's clock that stands still until a test turns it."""
 
+    coarse_ms = 0
+
     def __init__(self, boot_id: str = "boot-1") -> None:
         self.boot_id = boot_id
         self._boot_ms = 1_000_000

@@ -29,8 +29,13 @@ class Clock(Protocol):
         """Names one boot of the host; deadlines of another boot mean nothing on this one."""
         ...
 
+    @property
+    def coarse_ms(self) -> int:
+        """By how much `boot_ms` may be behind at most: a deadline that must not come early adds it."""
+        ...
+
     def boot_ms(self) -> int:
-        """Milliseconds since the host booted, suspended time included."""
+        """Whole milliseconds since the host booted, suspended time included."""
         ...
 
     def now(self) -> datetime:
@@ -45,6 +50,8 @@ class Clock(Protocol):
 class HostClock:
     """The clock of this host. Where the system has no boot clock that counts suspended time, its
     monotonic clock stands in for it."""
+
+    coarse_ms = 1
 
     _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 

@@ -104,6 +104,7 @@ class Tx:
         self.info = info
         self._clock = clock
         self.now: int = clock.boot_ms()
+        self.coarse_ms: int = clock.coarse_ms
         self.wall: datetime = clock.now()
         self.process_id = process_id
         self.ids = ids

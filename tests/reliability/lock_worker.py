@@ -29,6 +29,7 @@ class FastClock:
     """The host's boot clock, faster."""
 
     boot_id = "fast"
+    coarse_ms = 0
 
     def __init__(self) -> None:
         self._host = HostClock()

@@ -221,7 +221,7 @@ def take(
     A refresh keeps its fence, and never shortens the lease or weakens its mode. A new grant has the
     next fence, one for exclusive use in place of a shared one too, which it never shortens either.
     """
-    deadline = tx.now + ttl_ms
+    deadline = tx.now + ttl_ms + tx.coarse_ms
     asked = {
         "agent_id": agent_id,
         "file_path": file_path,
