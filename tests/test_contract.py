@@ -155,7 +155,10 @@ LAYERS = """
     arguments replay feed
     domains.projects domains.messages domains.locks domains.roster domains.history
     domains.conversations domains.chat domains.timers domains.costs domains.delegations
+    domains.memory domains.knowledge
     domains.tasks
+    domains.decisions
+    domains.retros
     domains.crew
     catalog
     dispatch

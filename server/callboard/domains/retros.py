@@ -1,0 +1,5 @@
+"""Retros: what a session looked like in figures and words."""
+
+from typing import Any
+
+TOOLS: tuple[Any, ...] = ()
