@@ -11,9 +11,10 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, Self, TypeVar, dataclass_transform
+from operator import itemgetter
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform
 
 import apsw
 
@@ -44,11 +45,29 @@ BUSY_RETRY_MS = 1_000
 
 
 @dataclass_transform(frozen_default=True)
-class Row:
-    """What one query reads: a frozen dataclass whose fields are exactly the query's columns, in order."""
+class Row(tuple[Any, ...]):
+    """What one query reads: the columns of its rows by name, in order.
+
+    The engine's own tuple with names on its places, as `collections.namedtuple` makes them, but without
+    a constructor compiled for each of a hundred classes at start-up: `tuple.__new__` makes a row of the
+    engine's tuple as it is.
+    """
+
+    __slots__ = ()
+    _columns: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls) -> None:
-        dataclass(frozen=True)(cls)
+        cls._columns = (*cls._columns, *cls.__annotations__)
+        for place, column in enumerate(cls._columns):
+            setattr(cls, column, property(itemgetter(place)))
+
+    def __new__(cls, *values: Any) -> Self:
+        return tuple.__new__(cls, values)
+
+    @classmethod
+    def of(cls, values: tuple[Any, ...]) -> Self:
+        """A row of what the engine returned."""
+        return tuple.__new__(cls, values)
 
     @classmethod
     def query(cls, sql: str) -> "Query[Self]":
@@ -56,7 +75,7 @@ class Row:
 
     @classmethod
     def columns(cls) -> tuple[str, ...]:
-        return tuple(field.name for field in fields(cls))  # type: ignore[arg-type]  # made one in __init_subclass__
+        return cls._columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,17 +142,17 @@ class Tx:
     def one(self, query: Query[R], /, **values: Value) -> R | None:
         """The only row, or None. A query that could return more says LIMIT 1."""
         rows = self._db.execute(query.sql, values, can_cache=True).fetchall()
-        return query.row(*rows[0]) if rows else None
+        return query.row.of(rows[0]) if rows else None
 
     def all(self, query: Query[R], /, **values: Value) -> list[R]:
-        return [query.row(*row) for row in self._db.execute(query.sql, values, can_cache=True).fetchall()]
+        return [query.row.of(row) for row in self._db.execute(query.sql, values, can_cache=True).fetchall()]
 
     def iterate(self, query: Query[R], /, **values: Value) -> Iterator[R]:
         """The rows one by one; the cursor is closed when the caller stops early, so it pins nothing."""
         cursor = self._db.execute(query.sql, values, can_cache=True)
         try:
             for row in cursor:
-                yield query.row(*row)
+                yield query.row.of(row)
         finally:
             cursor.close(True)
 

@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
@@ -31,7 +32,7 @@ Profile = Literal["core", "lead", "all"]
 class Result(BaseModel):
     """What a tool answers. A field that may be absent defaults to None and is then left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Arguments(BaseModel):
@@ -69,11 +70,13 @@ class NotYet:
 
 @dataclass(frozen=True)
 class Tool(Generic[P, R]):
-    """One operation with everything that is published about it."""
+    """One operation with everything that is published about it.
+
+    What follows from the signature is worked out when it is first asked for: a server answers its first
+    request without having built the models and schemas of tools that nobody has called or listed yet.
+    """
 
     function: Callable[P, R]
-    name: str
-    description: str
     toolset: str
     who: Who
     profile: Profile
@@ -82,19 +85,60 @@ class Tool(Generic[P, R]):
     destructive: bool
     waits_on: str | None
     audited: bool
-    keyed: bool
-    arguments: type[Arguments]
-    paths: tuple[str, ...]
-    result: TypeAdapter[Any]
-    input_schema: Mapping[str, Any]
-    output_schema: Mapping[str, Any]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
 
     @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
     def title(self) -> str:
         return self.name.replace("_", " ").capitalize()
+
+    @cached_property
+    def description(self) -> str:
+        return inspect.cleandoc(self.function.__doc__ or "")
+
+    @cached_property
+    def arguments(self) -> type[Arguments]:
+        """The model that a call's arguments are validated by."""
+        fields: dict[str, Any] = {}
+        for name, parameter in inspect.signature(self.function).parameters.items():
+            if self._hints[name] in (Tx, Caller):
+                continue
+            required = parameter.default is inspect.Parameter.empty
+            fields[name] = (self._hints[name], ... if required else parameter.default)
+        if self.writes:
+            fields["request_key"] = (RequestKey | None, None)
+        return create_model(_camel(self.name), __base__=Arguments, **fields)
+
+    @cached_property
+    def keyed(self) -> bool:
+        """Whether the operation itself is given the request key."""
+        return "request_key" in self._hints
+
+    @cached_property
+    def paths(self) -> tuple[str, ...]:
+        """The arguments that hold paths, however deep."""
+        return tuple(name for name, hint in self._hints.items() if name != "return" and _mentions_path(hint))
+
+    @cached_property
+    def result(self) -> TypeAdapter[Any]:
+        return TypeAdapter(_without_refusals(self._hints["return"]))
+
+    @cached_property
+    def input_schema(self) -> Mapping[str, Any]:
+        return portable(self.arguments.model_json_schema())
+
+    @cached_property
+    def output_schema(self) -> Mapping[str, Any]:
+        return _with_envelope(portable(self.result.json_schema(mode="serialization")), self.writes)
+
+    @cached_property
+    def _hints(self) -> dict[str, Any]:
+        return typing.get_type_hints(self.function, include_extras=True)
 
     def dump(self, result: object) -> dict[str, Any]:
         """The result as the plain object that is sent; what is absent is left out."""
@@ -125,22 +169,8 @@ def tool(
     """
 
     def describe(function: Callable[P, R]) -> Tool[P, R]:
-        hints = typing.get_type_hints(function, include_extras=True)
-        returned = hints.pop("return")
-        fields: dict[str, Any] = {}
-        for name, parameter in inspect.signature(function).parameters.items():
-            if hints[name] in (Tx, Caller):
-                continue
-            required = parameter.default is inspect.Parameter.empty
-            fields[name] = (hints[name], ... if required else parameter.default)
-        if writes:
-            fields["request_key"] = (RequestKey | None, None)
-        arguments = create_model(_camel(function.__name__), __base__=Arguments, **fields)
-        answer: TypeAdapter[Any] = TypeAdapter(_without_refusals(returned))
         return Tool(
             function=function,
-            name=function.__name__,
-            description=inspect.cleandoc(function.__doc__ or ""),
             toolset=toolset or function.__module__.split(".")[2],
             who=who,
             profile=profile,
@@ -149,12 +179,6 @@ def tool(
             destructive=destructive,
             waits_on=waits_on,
             audited=audited,
-            keyed="request_key" in hints,
-            arguments=arguments,
-            paths=tuple(name for name, hint in hints.items() if _mentions_path(hint)),
-            result=answer,
-            input_schema=portable(arguments.model_json_schema()),
-            output_schema=_with_envelope(portable(answer.json_schema(mode="serialization")), writes),
         )
 
     return describe

@@ -28,7 +28,7 @@ IncludeArchived = Annotated[bool, Field(description="Also archived ones")]
 
 
 class Count(Row):
-    count: int
+    number: int
 
 
 class MemberId(Row):
@@ -48,7 +48,7 @@ class Line(Row):
     last_at: str | None
 
 
-COUNT = Count.query("SELECT count(*) AS count FROM chat_groups WHERE project_id = :project_id")
+COUNT = Count.query("SELECT count(*) AS number FROM chat_groups WHERE project_id = :project_id")
 CREATE = Command("""
     INSERT INTO chat_groups (name, lead_id, project_id, roles, archived, created_at, created_by)
     VALUES (:name, :lead_id, :project_id, :roles, 0, :at, :created_by)
@@ -154,9 +154,9 @@ def create_chat_group(
     if present is not None:
         return _unchanged(tx, caller, present, members or [], wanted)
     count = tx.one(COUNT, project_id=caller.project_id)
-    if count is not None and count.count >= MOST_GROUPS:
+    if count is not None and count.number >= MOST_GROUPS:
         raise QuotaExceeded(
-            f"The project has {MOST_GROUPS} groups.", quota="groups", used=count.count, limit=MOST_GROUPS
+            f"The project has {MOST_GROUPS} groups.", quota="groups", used=count.number, limit=MOST_GROUPS
         )
     tx.run(
         CREATE,

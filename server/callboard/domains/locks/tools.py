@@ -27,11 +27,12 @@ from callboard.domains.locks.answers import (
     told,
     waiters_of,
 )
-from callboard.domains.locks.leases import Lease, Mode, name_of
+from callboard.domains.locks.leases import Lease, Mode
 from callboard.domains.locks.tickets import Request
 from callboard.errors import Forbidden, InvalidPath, NotFound, QuotaExceeded, WaitTimeout
 from callboard.events import Notice
 from callboard.identity import MEMBER, Caller
+from callboard.lockname import cover, name_of, neighbourhood
 from callboard.params import (
     AfterId,
     AgentId,
@@ -136,11 +137,11 @@ def _check_places(tx: Tx, request: Request) -> None:
             used=waiting.requests,
             limit=MOST_TICKETS,
         )
-    if held.count + waiting.paths + len(request.names) > MOST_LEASES:
+    if held.number + waiting.paths + len(request.names) > MOST_LEASES:
         raise QuotaExceeded(
             f"An agent holds and waits for at most {MOST_LEASES} locks.",
             quota="locks",
-            used=held.count + waiting.paths,
+            used=held.number + waiting.paths,
             limit=MOST_LEASES,
         )
 
@@ -148,11 +149,11 @@ def _check_places(tx: Tx, request: Request) -> None:
 def check_quota(tx: Tx, agent_id: str, added: int) -> None:
     """Counted after the grant, which the refusal takes back: leases that were refreshed add nothing."""
     held = tx.one(leases.HELD_COUNT, agent_id=agent_id)
-    if held is not None and held.count > MOST_LEASES:
+    if held is not None and held.number > MOST_LEASES:
         raise QuotaExceeded(
             f"An agent holds at most {MOST_LEASES} locks.",
             quota="locks",
-            used=held.count - added,
+            used=held.number - added,
             limit=MOST_LEASES,
             hint="Release what you no longer need, or lock a directory instead of its files.",
         )
@@ -354,7 +355,7 @@ def check_file_lock(tx: Tx, caller: Caller, file_path: FilePath, fence: Fence | 
     found = list(leases.near(tx, name))
     own = [lease for lease in found if lease.agent_id == caller.agent_id]
     others = [lease for lease in found if lease.agent_id != caller.agent_id]
-    covered = any(leases.cover(lease.file_path, name) for lease in own)
+    covered = any(cover(lease.file_path, name) for lease in own)
     rests_until = tickets.rests_until(tx, name, but=caller.agent_id)
     shown, _ = fitted([lock_of(tx, lease) for lease in found], SHOWN)
     waiters = waiters_of(tx, tickets.waiting_near(tx, name)[:SHOWN])
@@ -389,7 +390,7 @@ def list_file_locks(
             "path_prefix is a directory, not a glob.", file_path=path_prefix, rule="no wildcards"
         )
     below = name_of(caller.project_id, path_prefix) if path_prefix not in (None, "**") else None
-    around = leases.neighbourhood(below) if below else {"at": "", "beyond": ""}
+    around = neighbourhood(below) if below else {"at": "", "beyond": ""}
     rows = tx.all(
         leases.IN_PROJECT,
         project_id=caller.project_id,
@@ -411,7 +412,7 @@ def list_file_locks(
 
 
 def _stands(found: list[Lease], name: str, fence: int) -> bool:
-    return any(lease.fence == fence and leases.cover(lease.file_path, name) for lease in found)
+    return any(lease.fence == fence and cover(lease.file_path, name) for lease in found)
 
 
 def _state(covered: bool, others: list[Lease]) -> Literal["free", "yours", "held"]:

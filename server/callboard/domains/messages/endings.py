@@ -49,7 +49,7 @@ OVER = f"""
      WHERE status = 'queued' AND attempts >= {MOST_ATTEMPTS} AND visible_boot_ms <= :now
 """
 ENDED = "id, target_agent_id, source_agent_id, expired_reason, project_id, lead_id"
-DUE = Count.query(f"SELECT count(*) AS count FROM ({OVER} LIMIT 1)")
+DUE = Count.query(f"SELECT count(*) AS number FROM ({OVER} LIMIT 1)")
 END_OVER = Ended.query(f"""
     UPDATE message_queue
        SET status = 'expired', expired_at = :at,

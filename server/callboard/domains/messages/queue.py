@@ -123,7 +123,7 @@ class Home(Row):
 
 
 class Count(Row):
-    count: int
+    number: int
 
 
 ENQUEUE = Queued.query("""
@@ -153,7 +153,7 @@ WAITING = Waiting.query("""
 """)
 HOME = Home.query("SELECT lead_id, project_id, status FROM agent_roster WHERE agent_id = :agent_id")
 UNREAD = Count.query(f"""
-    SELECT count(*) AS count FROM (SELECT 1 FROM message_queue WHERE {RECEIVABLE} LIMIT :most)
+    SELECT count(*) AS number FROM (SELECT 1 FROM message_queue WHERE {RECEIVABLE} LIMIT :most)
 """)
 
 
@@ -323,4 +323,4 @@ def unread(tx: Tx, agent_id: str) -> int:
     """How many messages an agent could receive now, counted up to `UNREAD_COUNTED`. What it holds a
     receipt for does not wait."""
     found = tx.one(UNREAD, agent_id=agent_id, now=tx.now, most=UNREAD_COUNTED)
-    return found.count if found else 0
+    return found.number if found else 0

@@ -88,7 +88,7 @@ HAND_OUT = Mail.query(f"""
     RETURNING {MAIL}
 """)
 ANY_RECEIVABLE = Count.query(f"""
-    SELECT count(*) AS count FROM (SELECT 1 FROM message_queue WHERE {RECEIVABLE} LIMIT 1)
+    SELECT count(*) AS number FROM (SELECT 1 FROM message_queue WHERE {RECEIVABLE} LIMIT 1)
 """)
 NEXT_VISIBLE = Moment.query("""
     SELECT min(visible_boot_ms) AS boot_ms FROM message_queue

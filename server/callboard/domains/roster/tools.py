@@ -79,12 +79,12 @@ class Updated(Result):
 
 
 class Holding(Row):
-    count: int
+    number: int
     next_expiry: str | None
 
 
 HOLDING = Holding.query("""
-    SELECT count(*) OVER () AS count, expires_at AS next_expiry FROM _leases
+    SELECT count(*) OVER () AS number, expires_at AS next_expiry FROM _leases
      WHERE agent_id = :agent_id AND +expires_boot_ms > :now ORDER BY expires_boot_ms LIMIT 1
 """)
 
@@ -132,7 +132,7 @@ def heartbeat(
     return Beat(
         agent_id=caller.agent_id,
         status=status or agent.status,
-        locks_held=holding.count if holding else 0,
+        locks_held=holding.number if holding else 0,
         next_expiry=holding.next_expiry if holding else None,
     )
 

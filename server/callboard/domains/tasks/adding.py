@@ -66,11 +66,11 @@ UPDATE = Task.query(f"""
 
 
 class Counted(Row):
-    count: int
+    number: int
 
 
-NEWEST = Counted.query("SELECT coalesce(max(seq), 0) AS count FROM dag_tasks")
-COUNT = Counted.query("SELECT count(*) AS count FROM dag_tasks WHERE lead_id = :lead_id")
+NEWEST = Counted.query("SELECT coalesce(max(seq), 0) AS number FROM dag_tasks")
+COUNT = Counted.query("SELECT count(*) AS number FROM dag_tasks WHERE lead_id = :lead_id")
 
 
 class NewTask(BaseModel):
@@ -211,11 +211,11 @@ def _check(tx: Tx, caller: Caller, tasks: Sequence[NewTask]) -> None:
         named(tx, lead_id, task.depends_on, within=within)
     # Counting costs; while the whole store has fewer tasks than one crew may have, there is no need.
     newest = tx.one(NEWEST)
-    if newest is not None and newest.count + len(tasks) > MOST_TASKS:
+    if newest is not None and newest.number + len(tasks) > MOST_TASKS:
         count = tx.one(COUNT, lead_id=lead_id)
-        if count is not None and count.count + len(tasks) > MOST_TASKS:
+        if count is not None and count.number + len(tasks) > MOST_TASKS:
             raise QuotaExceeded(
-                f"A crew has at most {MOST_TASKS} tasks.", quota="tasks", used=count.count, limit=MOST_TASKS
+                f"A crew has at most {MOST_TASKS} tasks.", quota="tasks", used=count.number, limit=MOST_TASKS
             )
 
 

@@ -33,12 +33,12 @@ LONGEST_MS = 30 * 24 * 3600 * 1000
 
 
 class Count(Row):
-    count: int
+    number: int
 
 
 TIMER = Timer.query(f"SELECT {COLUMNS} FROM timers WHERE id = :timer_id")
 PENDING_OF = Count.query("""
-    SELECT count(*) AS count FROM timers WHERE agent_id = :agent_id AND +status = 'pending'
+    SELECT count(*) AS number FROM timers WHERE agent_id = :agent_id AND +status = 'pending'
 """)
 SET = Command("""
     INSERT INTO timers (id, agent_id, agent_role, lead_id, project_id, label, message, delay_seconds, fire_at,
@@ -123,12 +123,12 @@ def set_timer(
     fire = _first_time(tx, delay, fire_at, repeat=repeat)
     lead_id = _lead_of_target(tx, caller, target_agent_id)
     pending = tx.one(PENDING_OF, agent_id=caller.agent_id)
-    if pending is not None and pending.count >= MOST_PENDING:
+    if pending is not None and pending.number >= MOST_PENDING:
         raise QuotaExceeded(
-            f"You have {pending.count} pending timers.",
+            f"You have {pending.number} pending timers.",
             hint="Cancel one with cancel_timer.",
             quota="timers",
-            used=pending.count,
+            used=pending.number,
             limit=MOST_PENDING,
         )
     timer_id = f"timer-{tx.ids(6)}"
