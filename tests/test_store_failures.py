@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +14,9 @@ import apsw
 import pytest
 
 from callboard.errors import Refused, StoreCorrupt
-from callboard.store import Tx
+from callboard.store import Store
 from tests.conftest import Boards
-from tests.failing_disk import FailingDisk, Step
+from tests.failing_disk import FailingDisk
 
 SERVER = Path(__file__).resolve().parents[1] / "server"
 
@@ -41,7 +40,7 @@ async def test_every_single_fault_is_a_typed_refusal_and_a_repeat_is_done_once(
     async with boards() as board:
         ann = await board.agent("ann")
         await board.settle()
-        await board.opened.store.write(fold_each_commit)
+        await fold_each_commit(board.opened.store)
         number = 0
         reached = True
         while reached:
@@ -62,45 +61,21 @@ async def test_every_single_fault_is_a_typed_refusal_and_a_repeat_is_done_once(
         assert await board.rows("PRAGMA integrity_check") == [("ok",)]
 
 
-def fold_each_commit(tx: Tx) -> None:
-    """Keep no page and fold the log with every commit, so that each call takes all kinds of steps."""
-    tx.pragma("cache_size", 0)
-    tx.pragma("wal_autocheckpoint", 1)
+async def fold_each_commit(store: Store) -> None:
+    """Keep no page and fold the log after every commit, so that each call takes all kinds of steps."""
+    store.folded_pages = 1
+    await store.write(lambda tx: tx.pragma("cache_size", 0))
 
 
 async def test_a_fault_after_the_commit_is_no_refusal(disk: FailingDisk, boards: Boards) -> None:
     """S16: what fails is the folding of the log, which the next commit does again; the change stands."""
     async with boards() as board:
         ann = await board.agent("ann")
-        await board.opened.store.write(fold_each_commit)
+        await fold_each_commit(board.opened.store)
         with disk.failing(lambda step, file: (step, file) == ("write", "db")):
             granted = await ann.acquire_file_lock(file_path="a.py")
             assert await board.rows("SELECT fence FROM file_locks") == [(granted["fence"],)]
         assert disk.steps > 0
-
-
-async def test_an_unknown_outcome_is_said_and_the_repeat_is_answered_from_the_store(
-    disk: FailingDisk, boards: Boards
-) -> None:
-    """L15, Q9: when the commit fails and the store cannot be asked either, nothing is claimed."""
-    async with boards() as board:
-        ann = await board.agent("ann")
-        await board.opened.store.write(fold_each_commit)
-        broken = threading.Event()
-
-        def after_the_commit(step: Step, file: str) -> bool:
-            if (step, file) == ("write", "db"):
-                broken.set()
-            return broken.is_set()
-
-        with disk.failing(after_the_commit):
-            refusal = await board.refusal(
-                "acquire_file_lock", agent_id=ann.id, file_path="a.py", request_key="first"
-            )
-        assert (refusal["code"], refusal["cause"]) == ("store_unavailable", "unknown outcome")
-        assert "request_key" in refusal["hint"]
-        again = await ann.acquire_file_lock(file_path="a.py", request_key="first")
-        assert (again["replayed"], await board.rows(GRANTS_TOLD)) == (True, [(1,)])
 
 
 async def test_a_full_disk_refuses_writes_until_there_is_room_and_reads_go_on(

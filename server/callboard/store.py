@@ -11,14 +11,16 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import itemgetter
-from typing import Any, ClassVar, Generic, Literal, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
 
 import apsw
 
 from callboard import storefile
+from callboard.about import About, Durability, Serving
 from callboard.clock import Clock, Ids, utc_text
 from callboard.errors import (
     Refused,
@@ -35,7 +37,6 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Row")
 
 Value = str | int | float | bytes | None
-Durability = Literal["full", "normal"]
 
 log = logging.getLogger(__name__)
 
@@ -117,10 +118,17 @@ class Tx:
     """
 
     def __init__(
-        self, db: apsw.Connection, clock: Clock, ids: Ids, process_id: str, info: storefile.StoreInfo
+        self,
+        db: apsw.Connection,
+        clock: Clock,
+        ids: Ids,
+        process_id: str,
+        info: storefile.StoreInfo,
+        about: Callable[[], About],
     ) -> None:
         self._db = db
         self.info = info
+        self.about = about
         self._clock = clock
         self.now: int = clock.boot_ms()
         self.coarse_ms: int = clock.coarse_ms
@@ -129,6 +137,7 @@ class Tx:
         self.ids = ids
         self.events: list[Event | Signal] = []
         self.notices: list[Notice] = []
+        self.to_follow: list[Callable[[Tx], None]] = []
 
     @property
     def at(self) -> str:
@@ -189,6 +198,10 @@ class Tx:
         """A notice that reaches its agent's inbox with the commit."""
         self.notices.append(notice)
 
+    def afterwards(self, operation: "Callable[[Tx], None]") -> None:
+        """What is written once the answer is given, in a later transaction: only what may be lost."""
+        self.to_follow.append(operation)
+
 
 REFUSALS: dict[str, type[Refused]] = {
     refusal.code: refusal for refusal in (StoreBusy, StoreFull, StoreUnavailable, StoreCorrupt, SchemaTooNew)
@@ -207,14 +220,8 @@ def typed(error: Exception) -> Exception:
     return refusal
 
 
-class _OutboxRow(Row):
-    id: int
-
-
-# Ids of the outbox are never reused, and a row carries the process that wrote it: when the last row
-# that a group wrote is there and is ours, the group was committed, whatever COMMIT said.
-_LAST_EVENT = _OutboxRow.query("SELECT coalesce(max(id), 0) AS id FROM _events")
-_OUR_EVENT = _OutboxRow.query("SELECT id FROM _events WHERE id = :id AND source = :source")
+FOLDED_PAGES = 1_000
+"""After how many pages the log is folded into the store's file; SQLite's own default."""
 
 
 class Store:
@@ -233,13 +240,16 @@ class Store:
         self.info = info
         self.durability: Durability = durability
         self.on_commit: Callable[[list[Event | Signal]], None] = lambda events: None
+        self.serving = Serving()
         self._clock = clock
         self._ids = ids
         self._process_id = process_id
         self._closing = threading.Event()
         self._damage: str | None = None
         self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
-        self._writer = Worker("callboard-writer", lambda: self.connect(readonly=False), self._write)
+        self.folded_pages = FOLDED_PAGES
+        self._logged_pages = 0
+        self._writer = Worker("callboard-writer", self._connect_writer, self._write)
         self._reader = Worker("callboard-reader", self.connect, self._read)
 
     async def write(self, operation: Callable[[Tx], T]) -> T:
@@ -282,16 +292,29 @@ class Store:
     async def health(self) -> dict[str, object]:
         """What the store says of itself now. Raises the store's refusals."""
         version = await self.read(lambda tx: tx.pragma("user_version"))
-        log_file = self.info.path.with_name(self.info.path.name + "-wal")
+        about = self.about()
         health: dict[str, object] = {
             "store_id": self.info.store_id,
             "schema_version": version,
-            "quick_check_age_seconds": (self._clock.boot_ms() - self._checked_boot_ms) // 1000,
-            "wal_bytes": log_file.stat().st_size if log_file.exists() else 0,
+            "quick_check_age_seconds": about.quick_check_age_seconds,
+            "wal_bytes": about.wal_bytes,
         }
         if self._damage is not None:
             raise self._corrupt()
         return health
+
+    def about(self) -> About:
+        """What this process says of itself and the store now, without asking the store."""
+        log_file = self.info.path.with_name(self.info.path.name + "-wal")
+        return About(
+            serving=self.serving,
+            durability=self.durability,
+            sqlite=apsw.sqlite_lib_version(),
+            apsw=apsw.apsw_version(),
+            quick_check_age_seconds=(self._clock.boot_ms() - self._checked_boot_ms) // 1000,
+            wal_bytes=log_file.stat().st_size if log_file.exists() else 0,
+            damage=self._damage,
+        )
 
     def stop_taking(self) -> None:
         """Refuse whatever is submitted from now on. To be called on the event loop, before `close`: a job
@@ -316,13 +339,28 @@ class Store:
             raise
         return result
 
+    def _connect_writer(self) -> apsw.Connection:
+        """The writer's connection, which tells of each commit and leaves folding the log to us: so that
+        nobody waits for it who has been committed, and an error of the one is none of the other."""
+
+        def committed(db: apsw.Connection, name: str, pages: int) -> int:
+            self._logged_pages = pages
+            return apsw.SQLITE_OK
+
+        db = self.connect(readonly=False)
+        db.set_wal_hook(committed)
+        return db
+
+    def _transaction(self, db: apsw.Connection) -> Tx:
+        return Tx(db, self._clock, self._ids, self._process_id, self.info, self.about)
+
     def _read(self, db: apsw.Connection, jobs: list[Job]) -> None:
         for job in jobs:
             try:
                 _check_place(db)
                 db.execute("BEGIN")
                 try:
-                    job.result = job.operation(Tx(db, self._clock, self._ids, self._process_id, self.info))
+                    job.result = job.operation(self._transaction(db))
                 finally:
                     if db.in_transaction:
                         db.execute("ROLLBACK")
@@ -358,18 +396,24 @@ class Store:
                     return [other for other in jobs if other is not job]
             done = [job for job in jobs if job.error is None]
             events = [event for job in done if job.tx for event in job.tx.events]
-            last = db.execute(_LAST_EVENT.sql).get if events else None
-            try:
-                db.execute("COMMIT")
-            except Exception as error:
-                if not self._was_committed(db, last, error):
-                    raise
+            self._logged_pages = 0
+            db.execute("COMMIT")
         finally:
             # An error between the operations leaves the transaction open, and the next could not begin.
             if db.in_transaction:
                 db.execute("ROLLBACK")
         deliver(jobs, lambda: self.on_commit(events))
+        if self._logged_pages >= self.folded_pages:
+            self._fold(db)
         return []
+
+    def _fold(self, db: apsw.Connection) -> None:
+        """Move what the log holds into the store's file. Whatever fails is done again after the next
+        commit, and all that was committed stands in the log until then."""
+        try:
+            db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.Error as error:
+            log.warning("the log could not be folded: %s", self._noted(typed(error)))
 
     def _check_version(self, db: apsw.Connection) -> None:
         """Refuse to write what another version may have migrated meanwhile (S11)."""
@@ -383,10 +427,24 @@ class Store:
             )
 
     def _noted(self, error: Exception) -> Exception:
-        """The error; one that says the store is damaged ends all writing until somebody has looked."""
-        if isinstance(error, StoreCorrupt):
-            self._damage = str(error.details.get("cause", "damaged"))
+        """The error; damage ends all writing until somebody has looked. SQLite's full-text index takes a
+        page that could not be read for a damaged one, so it is asked whether there is any."""
+        if not isinstance(error, StoreCorrupt) or self._damage is not None:
+            return error
+        if self._is_sound():
+            unreadable = StoreUnavailable(cause="I/O error")
+            unreadable.__cause__ = error
+            return unreadable
+        self._damage = str(error.details.get("cause", "damaged"))
         return error
+
+    def _is_sound(self) -> bool:
+        """Whether no damage is found by reading the store anew."""
+        try:
+            with closing(self.connect()) as db:
+                return bool(db.pragma("quick_check", 1) == "ok")
+        except (apsw.Error, storefile.Unusable) as error:
+            return not isinstance(typed(error), StoreCorrupt)
 
     def _corrupt(self) -> StoreCorrupt:
         return StoreCorrupt(hint="Restore a backup.", cause=self._damage)
@@ -394,7 +452,7 @@ class Store:
     def _run(self, db: apsw.Connection, job: Job) -> None:
         db.execute("SAVEPOINT operation")
         job.error = None
-        job.tx = Tx(db, self._clock, self._ids, self._process_id, self.info)
+        job.tx = self._transaction(db)
         try:
             job.result = job.operation(job.tx)
             if job.cancelled:
@@ -405,21 +463,6 @@ class Store:
                 db.execute("ROLLBACK TO operation")
         if db.in_transaction:
             db.execute("RELEASE operation")
-
-    def _was_committed(self, db: apsw.Connection, last: int | None, error: Exception) -> bool:
-        """Whether a group whose COMMIT failed is in the store all the same: an error of the checkpoint
-        that follows a commit surfaces in COMMIT too."""
-        if db.in_transaction or last is None:
-            return False
-        try:
-            row = db.execute(_OUR_EVENT.sql, {"id": last, "source": self._process_id}).fetchall()
-        except Exception as second:
-            raise StoreUnavailable(
-                "The store failed while it committed; whether the change is stored is not known.",
-                hint="Call again with the same request_key: it is done once.",
-                cause="unknown outcome",
-            ) from second
-        return bool(row)
 
 
 def _check_place(db: apsw.Connection) -> None:
