@@ -3,7 +3,6 @@
 import os
 import subprocess
 import unicodedata
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def board(main: Path) -> Repository:
     """That repository, where case counts, with a few files and links in it."""
     (main / "src" / "deep").mkdir(parents=True)
     (main / "src" / "a.py").touch()
-    return replace(Repository.find(main), folds_case=False)
+    return Repository.find(main)._replace(folds_case=False)
 
 
 # Finding the repository
@@ -65,6 +64,17 @@ def test_a_linked_worktree_has_the_root_and_the_project_of_the_main_one(main: Pa
     found = Repository.find(folder / "side")
     assert (found.root, found.worktree) == (main, folder / "side")
     assert found.project_id == Repository.find(main).project_id
+
+
+def test_the_worktrees_of_a_repository_are_found_from_each_of_them(main: Path, folder: Path) -> None:
+    for name in ("side", "relative", "gone"):
+        git(main, "worktree", "add", "--quiet", str(folder / name))
+    (main / ".git" / "worktrees" / "relative" / "gitdir").write_text("../../../../relative/.git\n")
+    (folder / "gone").rename(folder / "moved")
+    expected = {main, folder / "side", folder / "relative"}
+    assert set(Repository.find(main).worktrees()) == expected
+    assert set(Repository.find(folder / "side").worktrees()) == expected
+    assert Repository.find(main).worktrees()[0] == main
 
 
 def test_a_worktree_inside_the_main_one_is_the_worktree(main: Path) -> None:
@@ -319,7 +329,7 @@ def test_an_absolute_path_longer_than_the_system_takes_is_refused(board: Reposit
 
 
 def test_a_repository_at_the_root_of_the_file_system_names_everything(board: Repository) -> None:
-    whole = replace(board, root=Path("/"), worktree=Path("/"))
+    whole = board._replace(root=Path("/"), worktree=Path("/"))
     (board.root / "lib").symlink_to("src")
     name = f"{board.root}/src/a.py"[1:]
     assert {whole.spell(text) for text in (name, f"/{name}", f"{board.root}/lib/a.py")} == {name}
@@ -425,7 +435,7 @@ def test_a_worktree_inside_the_main_one_is_stripped_as_a_whole(board: Repository
 
 
 def test_names_fold_case_exactly_where_the_file_system_does(board: Repository) -> None:
-    folding = replace(board, folds_case=True)
+    folding = board._replace(folds_case=True)
     assert folding.spell("Src/README.md") == folding.spell("src/readme.MD") == "src/readme.md"
     assert folding.spell("ÉTÉ/*.PY") == "été/*.py"
     assert folding.spell(f"{str(board.root).upper()}/Src/A.py") == "src/a.py"
@@ -455,7 +465,7 @@ def test_a_name_is_a_name_of_itself(board: Repository, text: str, absolute: bool
     for name, target in {"lib": "src/deep", "out": "/", "loop": "loop"}.items():
         if not (board.root / name).is_symlink():
             (board.root / name).symlink_to(target)
-    repository = replace(board, folds_case=folds_case)
+    repository = board._replace(folds_case=folds_case)
     try:
         name = repository.spell(f"{board.root}/{text}" if absolute else text)
     except InvalidPattern:

@@ -5,15 +5,14 @@ every process of the host, so leases of different processes compare. UTC text is
 never compared.
 """
 
-import math
 import secrets
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Protocol
 
 import anyio
+
+from callboard import bootclock
 
 Ids = Callable[[int], str]
 """Makes `n` random bytes as lowercase hexadecimal text."""
@@ -48,22 +47,19 @@ class Clock(Protocol):
 
 
 class HostClock:
-    """The clock of this host. Where the system has no boot clock that counts suspended time, its
-    monotonic clock stands in for it."""
+    """The clock of this host."""
 
     coarse_ms = 1
 
-    _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
     def __init__(self) -> None:
-        self._boot_id = _host_boot_id()
+        self._boot_id = bootclock.boot_id()
 
     @property
     def boot_id(self) -> str:
         return self._boot_id
 
     def boot_ms(self) -> int:
-        return time.clock_gettime_ns(self._CLOCK) // 1_000_000
+        return bootclock.boot_ms()
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -71,15 +67,6 @@ class HostClock:
     async def sleep_until(self, boot_ms: int) -> None:
         while (left := boot_ms - self.boot_ms()) > 0:
             await anyio.sleep(left / 1000)
-
-
-def _host_boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        # Without the kernel's own name for this boot, the moment of booting names it, to the minute.
-        booted = time.time() - time.clock_gettime(HostClock._CLOCK)
-        return f"booted-{math.floor(booted / 60)}"
 
 
 def utc_text(moment: datetime) -> str:

@@ -5,12 +5,12 @@ inside one pid namespace, it names one process of one boot.
 """
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessName:
+class ProcessName(NamedTuple):
     """What tells one process from every other on this host."""
 
     pid: int
@@ -27,13 +27,11 @@ def start_ticks(pid: int) -> int | None:
     """When a process was started, in clock ticks since boot (field 22 of /proc/<pid>/stat, proc(5));
     None if there is none, 0 where the system does not tell."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        _, fields = _stat(pid)
     except FileNotFoundError:
         return None if Path("/proc/self").exists() else 0
     except OSError:
         return 0
-    # The second field is the program's name in parentheses and may hold spaces and parentheses.
-    fields = stat.rpartition(")")[2].split()
     return None if fields[0] == "Z" else int(fields[19])  # a zombie has ended and only waits to be read
 
 
@@ -41,6 +39,29 @@ def is_alive(pid: int, started: int) -> bool:
     """Whether the process that was started then still runs. Where the system cannot tell, it does."""
     ticks = start_ticks(pid)
     return ticks is not None and (ticks == started or ticks == 0 or started == 0)
+
+
+def line_of(pid: int) -> Iterator[tuple[int, str]]:
+    """A process and those that it descends from, each with its program's name of up to 15 characters.
+
+    The line ends before the first process of the host, which takes in every orphan, and where the system does
+    not tell.
+    """
+    while pid > 1:
+        try:
+            name, fields = _stat(pid)
+        except OSError:
+            return
+        yield pid, name
+        pid = int(fields[1])
+
+
+def _stat(pid: int) -> tuple[str, list[str]]:
+    """The program's name of a process and the fields behind it in /proc/<pid>/stat, from the third on."""
+    stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    # The name stands in parentheses and may hold spaces and parentheses itself.
+    head, _, tail = stat.rpartition(")")
+    return head.partition("(")[2], tail.split()
 
 
 def _namespace() -> str:

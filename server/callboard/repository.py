@@ -14,8 +14,9 @@ import os
 import re
 import stat
 import unicodedata
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from callboard import globs
 
@@ -25,8 +26,7 @@ _NAME_LENGTH = 100
 _PATH_MAX = 4096
 
 
-@dataclass(frozen=True)
-class Repository:
+class Repository(NamedTuple):
     """A repository and the worktree of it that the server stands in.
 
     Every worktree of a repository has the same `root`, and with it the same project and the same store.
@@ -69,6 +69,11 @@ class Repository:
             folds_case=folds_case,
         )
 
+    @property
+    def store(self) -> Path:
+        """Where the store lies, unless another place is named."""
+        return self.root / ".callboard" / "board.db"
+
     def spell(self, text: str) -> str:
         """Return the canonical name of a path or pattern, relative to the repository's root.
 
@@ -97,6 +102,17 @@ class Repository:
             return (self.worktree / name).is_dir()
         except OSError:  # hidden from this process, or a name longer than the file system has
             return False
+
+    def worktrees(self) -> list[Path]:
+        """Return the canonical roots of all worktrees that are there, the main one first. Never raises: what
+        cannot be read is left out."""
+        found = dict.fromkeys((self.root, self.worktree))
+        for link in (self.root / ".git" / "worktrees").glob("*/gitdir"):
+            with suppress(OSError, ValueError):
+                folder = Path(os.path.realpath((link.parent / _read_line(link)).parent))
+                if folder.is_dir():
+                    found[folder] = None
+        return list(found)
 
     def _anchor(self, absolute: str) -> tuple[Path, str]:
         """Split an absolute path into the root or worktree that holds it and the rest."""
@@ -238,10 +254,14 @@ def _folds_case(root: Path) -> bool:
 
 
 def _project_id(root: Path, folds_case: bool) -> str:
-    decomposed = unicodedata.normalize("NFKD", root.name).encode("ascii", "ignore").decode().lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", decomposed).strip("-")[:_SLUG_LENGTH].rstrip("-")
     key = str(root).casefold() if folds_case else str(root)
-    return f"{slug or 'project'}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:6]}"
+    return f"{slug(root.name)}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:6]}"
+
+
+def slug(name: str) -> str:
+    """Return the part of a project's id that says its name: lower case, ASCII, 40 characters at most."""
+    decomposed = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "-", decomposed).strip("-")[:_SLUG_LENGTH].rstrip("-") or "project"
 
 
 def _printable(name: str) -> str:

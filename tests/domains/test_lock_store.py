@@ -7,8 +7,9 @@ import pytest
 from apsw import Connection
 
 from callboard.domains.locks import leases, tickets
+from callboard.frames import RESULT_BYTES
+from callboard.lockname import name_of
 from callboard.store import Query
-from callboard.tool import RESULT_BYTES
 from tests.conftest import Board, Boards, TurnedClock
 from tests.domains.test_lock_queue import waits
 from tests.domains.test_locks import LEASES, inbox, take
@@ -147,7 +148,7 @@ def steps(db: Connection, query: Query[Any], name: str) -> int:
 async def test_the_cost_of_a_check_does_not_grow_with_what_is_held(board: Board, query: Query[Any]) -> None:
     ann, ben = await board.agent("ann"), await board.agent("ben")
     await board.opened.set_lock_delay(5)
-    name = leases.name_of(board.opened.repository.project_id, "src/callboard/domains/main.py")
+    name = name_of(board.opened.repository.project_id, "src/callboard/domains/main.py")
     measured = []
     for round_ in range(2):
         for number in range(10 if round_ else 1):

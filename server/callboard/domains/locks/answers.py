@@ -5,9 +5,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from callboard.domains.locks import queue, tickets
-from callboard.domains.locks.leases import Lease, Mode, shown
+from callboard.domains.locks.leases import Lease, Mode
 from callboard.domains.locks.tickets import Blocker, Request
 from callboard.errors import NotOwner, Refused
+from callboard.lockname import shown
 from callboard.params import RepoPath
 from callboard.store import Tx
 from callboard.tool import Result

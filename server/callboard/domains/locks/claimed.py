@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from callboard.domains.locks import leases, queue
 from callboard.domains.locks.answers import held_by_other
-from callboard.domains.locks.leases import name_of
 from callboard.domains.locks.tickets import Blocker, Request
 from callboard.domains.locks.tools import check_quota
+from callboard.lockname import name_of
 from callboard.store import Tx
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from callboard import graph
 from callboard.domains.locks import leases
-from callboard.domains.locks.leases import Lease, neighbourhood, overlap, shown
+from callboard.domains.locks.leases import Lease
 from callboard.domains.locks.tickets import (
     CALL_LEASE_MS,
     ENTER,
@@ -35,6 +35,7 @@ from callboard.domains.locks.tickets import (
     waiting_near,
 )
 from callboard.events import Event, Notice
+from callboard.lockname import neighbourhood, overlap, prefix_of, shown
 from callboard.store import Tx
 
 
@@ -130,7 +131,7 @@ def enter(tx: Tx, request: Request, *, call: bool, keep_ms: int) -> Ticket:
                 ENTER_PATH,
                 ticket=ticket.ticket,
                 file_path=name,
-                prefix=leases.prefix_of(name),
+                prefix=prefix_of(name),
                 is_file=name in request.files,
             )
         _tell(tx, "lock_queued", "waits for", request)

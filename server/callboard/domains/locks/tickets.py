@@ -8,7 +8,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from callboard.domains.locks.leases import Mode, neighbourhood, overlap
+from callboard.domains.locks.leases import Mode
+from callboard.lockname import neighbourhood, overlap
 from callboard.store import Command, Row, Tx
 
 CALL_LEASE_MS = 2_000

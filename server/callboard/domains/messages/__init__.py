@@ -6,6 +6,7 @@ that its sender and its lead hear of. Nothing is dropped silently, and nothing i
 has acknowledged it.
 """
 
+from callboard.domains.messages.digest import Told, take_digest
 from callboard.domains.messages.endings import expire_for, is_due, sweep, withdraw
 from callboard.domains.messages.queue import deliver, enqueue, post, unread
 from callboard.domains.messages.quoting import Quotes
@@ -30,12 +31,14 @@ TOOLS = (
 __all__ = [
     "TOOLS",
     "Quotes",
+    "Told",
     "deliver",
     "enqueue",
     "expire_for",
     "is_due",
     "post",
     "sweep",
+    "take_digest",
     "unread",
     "withdraw",
 ]

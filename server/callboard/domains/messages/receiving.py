@@ -24,10 +24,11 @@ from callboard.domains.messages.queue import (
 )
 from callboard.errors import AgentTerminated, InvalidTransition, NotFound
 from callboard.events import Event, Signal
+from callboard.frames import RESULT_BYTES
 from callboard.identity import MEMBER, Caller
 from callboard.params import AckIds, DelaySeconds, Limit, MessageId, NewsWait, Receipt, Receipts, Visibility
 from callboard.store import Row, Tx
-from callboard.tool import RESULT_BYTES, NotYet, Result, tool
+from callboard.tool import NotYet, Result, tool
 
 BACKOFF_MS = 5_000
 """How long a message rests after its first hand-out came to nothing; doubled with each further one."""
@@ -74,7 +75,7 @@ class Moment(Row):
 
 
 INBOX = Waiting.query(f"""
-    SELECT id, octet_length(payload) + coalesce(octet_length({GROUP_TEXT}), 0) AS size
+    SELECT id, octet_length(payload) + coalesce(octet_length(json_quote({GROUP_TEXT})), 0) AS size
       FROM message_queue WHERE {RECEIVABLE} ORDER BY priority_rank, id LIMIT :limit
 """)
 # `attempts` is the number before this hand-out; the pause begins with the end of the receipt.
