@@ -35,6 +35,10 @@ RULES: Mapping[str, str] = {
 """Our sentence for each of the validator's findings."""
 
 
+MOST_FAULTS = 20
+"""Faults of one call that are named; a batch of 500 tasks can have thousands."""
+
+
 def validated(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> Arguments:
     """The arguments as the tool's own type. Raises InvalidArguments, TooLarge."""
     try:
@@ -51,8 +55,11 @@ def validated(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> Arguments:
             **first,
         )
     known = list(tool.input_schema["properties"])
-    fields = [_told(fault, known) for fault in faults]
-    raise InvalidArguments("; ".join(f"{field['field']} {field['rule']}" for field in fields), fields=fields)
+    fields = [_told(fault, known) for fault in faults[:MOST_FAULTS]]
+    told = [f"{field['field']} {field['rule']}" for field in fields]
+    if more := len(faults) - len(fields):
+        told.append(f"and {more} more faults")
+    raise InvalidArguments("; ".join(told), fields=fields, more=more or None)
 
 
 def _unquoted(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Senders and receivers that are killed at random, and the check of what they were told.
 
-`CALLBOARD_PROOF=full` runs a release's number of kills.
+`CALLBOARD_PROOF=full` runs a release's number of kills, for which a run needs more time than any other test:
+`-o faulthandler_timeout=1800`.
 """
 
 import os
