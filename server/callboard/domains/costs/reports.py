@@ -1,6 +1,7 @@
 """Reports: what was used, summed by agent, task, project, model or day."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -67,6 +68,12 @@ OF_TASK = Sum.query(f"""
 """)
 
 
+OF_CREWS = Sum.query(f"""
+    SELECT '' AS key, {SUMS} FROM task_cost_records
+     WHERE lead_id IN (SELECT value FROM json_each(:crews))
+""")
+
+
 class TaskCost(Result):
     input_tokens: int
     output_tokens: int
@@ -100,6 +107,13 @@ def _facts(row: Sum) -> dict[str, int | float | None]:
 def of_task(tx: Tx, *, lead_id: str, task_id: str) -> TaskCost:
     """What all agents together used on a task."""
     total = tx.one(OF_TASK, lead_id=lead_id, task_id=task_id)
+    assert total is not None  # a sum without groups is one row
+    return TaskCost.model_validate(_facts(total))
+
+
+def of_crews(tx: Tx, lead_ids: Sequence[str]) -> TaskCost:
+    """What some crews together used."""
+    total = tx.one(OF_CREWS, crews=json.dumps(list(lead_ids)))
     assert total is not None  # a sum without groups is one row
     return TaskCost.model_validate(_facts(total))
 
