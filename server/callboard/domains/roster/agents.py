@@ -69,11 +69,15 @@ PROJECT_AGENTS = Agent.query(f"""
        AND (:terminated OR a.status <> 'terminated')
      ORDER BY a.agent_id LIMIT :limit
 """)
+# The live lead whose session started last; those without one come after, by when they signed in.
 LIVE_LEAD = Agent.query(f"""
     SELECT {COLUMNS} FROM {FROM}
      WHERE a.project_id = :project_id AND (a.role = 'lead' OR c.led_by = a.agent_id)
        AND a.status <> 'terminated' AND a.last_seen_boot_ms > :seen_after
-     ORDER BY a.signed_in_boot_ms DESC, a.agent_id LIMIT 1
+     ORDER BY (SELECT max(s.id) FROM project_sessions AS s
+                WHERE s.project_id = a.project_id AND s.lead_id = a.lead_id
+                  AND s.status IN ('active', 'resuming')) DESC,
+              c.led_by IS a.agent_id DESC, a.signed_in_boot_ms DESC, a.agent_id LIMIT 1
 """)
 
 
@@ -217,6 +221,10 @@ PROCESS_HERE = Process.query("""
 COMES_THROUGH = Command("""
     INSERT INTO _agent_processes (agent_id, process_id) VALUES (:agent_id, :process_id) ON CONFLICT DO NOTHING
 """)
+OF_PROCESS = Known.query("""
+    SELECT l.agent_id AS id FROM _agent_processes AS l JOIN agent_roster AS a ON a.agent_id = l.agent_id
+     WHERE l.process_id = :process_id AND a.status <> 'terminated' ORDER BY l.agent_id
+""")
 ORPHANS = Orphan.query("""
     SELECT DISTINCT l.agent_id
       FROM _processes AS p JOIN _agent_processes AS l ON l.process_id = p.process_id
@@ -245,6 +253,11 @@ def process_started(tx: Tx, *, pid: int, start_ticks: int, pid_namespace: str, t
 def comes_through(tx: Tx, agent_id: str) -> None:
     """An agent calls over the pipe of this process, and lives at least as long as its client."""
     tx.run(COMES_THROUGH, agent_id=agent_id, process_id=tx.process_id)
+
+
+def agents_of(tx: Tx, process_id: str) -> list[str]:
+    """The agents that have called over the pipe of a process and have not left."""
+    return [row.id for row in tx.all(OF_PROCESS, process_id=process_id)]
 
 
 def process_ended(tx: Tx, process_id: str) -> None:

@@ -81,6 +81,13 @@ RESTORE = Command("""
      WHERE (roles.name, roles.description, roles.system_prompt, roles.color, roles.icon, roles.built_in)
         IS NOT (excluded.name, excluded.description, excluded.system_prompt, excluded.color, excluded.icon, 1)
 """)
+# A role that people defined before a version brought a built-in one of its id: theirs stands over it.
+KEEP_OWN = Command("""
+    INSERT INTO _role_overrides (id, name, description, system_prompt, color, icon, model, set_by, set_at)
+    SELECT id, name, description, system_prompt, color, icon, model, 'callboard', :at
+      FROM roles WHERE id = :id AND built_in = 0
+    ON CONFLICT (id) DO NOTHING
+""")
 DEFINE = Command("""
     INSERT INTO roles (id, name, description, system_prompt, color, icon, built_in, model)
     VALUES (:id, :name, :description, :system_prompt, :color, :icon, 0, :model)
@@ -100,12 +107,33 @@ TAKE_BACK = Command("DELETE FROM _role_overrides WHERE id = :id")
 DELETE = Command("DELETE FROM roles WHERE id = :id AND built_in = 0")
 
 
+UNSAID: dict[str, str | None] = {
+    "description": "",
+    "system_prompt": "",
+    "color": "#888",
+    "icon": "🤖",
+    "model": None,
+}
+"""What a defined role has where its definition says nothing."""
+
+
 class InUse(Row):
     agent_id: str
 
 
+class Wanted(Row):
+    task_id: str
+    lead_id: str
+
+
 IN_USE = InUse.query("""
     SELECT agent_id FROM agent_roster WHERE role = :id AND status <> 'terminated' ORDER BY agent_id LIMIT 1
+""")
+WANTED = Wanted.query("""
+    SELECT id AS task_id, lead_id FROM dag_tasks
+     WHERE role = :id AND archived_at IS NULL
+       AND dag_status NOT IN ('done', 'skipped', 'cancelled')
+     ORDER BY lead_id, id LIMIT 1
 """)
 
 
@@ -150,6 +178,7 @@ def get(tx: Tx, role: str) -> Role:
 def restore_built_in(tx: Tx) -> None:
     """Put the roles that come with the server in their place, as this version has them."""
     for role, name, icon, color, description, system_prompt in BUILT_IN:
+        tx.run(KEEP_OWN, id=role, at=tx.at)
         tx.run(
             RESTORE,
             id=role,
@@ -176,15 +205,15 @@ def define_role(
     caller: Caller,
     id: RoleId,  # noqa: A002 - the column's and the catalogue's name
     name: Name,
-    description: Description = "",
-    system_prompt: Prompt = "",
-    color: Colour = "#888",
-    icon: Icon = "🤖",
+    description: Description | None = None,
+    system_prompt: Prompt | None = None,
+    color: Colour | None = None,
+    icon: Icon | None = None,
     model: Model | None = None,
 ) -> RoleView:
-    """Define a role, or override a built-in one; delete_role takes the override back.
+    """Define a role, or override a built-in one, which keeps what you leave out.
 
-    Defining an own role again replaces it. Only people define roles.
+    Defining one again replaces it; delete_role takes an override back.
     """
     values: dict[str, Any] = {
         "id": id,
@@ -199,7 +228,7 @@ def define_role(
     if known is not None and known.built_in:
         tx.run(OVERRIDE, **values, set_by=caller.agent_id, at=tx.at)
     else:
-        tx.run(DEFINE, **values)
+        tx.run(DEFINE, **UNSAID | {name: value for name, value in values.items() if value is not None})
     tx.tell(Event("roster", "role_defined", f"defined role {id}", subject=id, details={"name": name}))
     return _view(get(tx, id))
 
@@ -212,7 +241,7 @@ def delete_role(
 ) -> RoleDeleted:
     """Delete a defined role, or take back the override of a built-in one, which is itself never lost.
 
-    Refused with conflict while an agent on the roster has the role. Only people delete roles.
+    conflict while an agent on the roster or an open task has it.
     """
     role = get(tx, id)
     if role.built_in:
@@ -222,6 +251,12 @@ def delete_role(
         return RoleDeleted(role=id, deleted=False, restored=restored)
     if (user := tx.one(IN_USE, id=id)) is not None:
         raise Conflict(f"{user.agent_id} has this role.", kind="role", hint="Terminate its agents first.")
+    if (task := tx.one(WANTED, id=id)) is not None:
+        raise Conflict(
+            f"The task {task.task_id} of {task.lead_id} waits for this role.",
+            kind="role",
+            hint="Finish it, or give it another role with update_dag_task.",
+        )
     tx.run(DELETE, id=id)
     tx.tell(Event("roster", "role_deleted", f"deleted role {id}", subject=id))
     return RoleDeleted(role=id, deleted=True, restored=False)

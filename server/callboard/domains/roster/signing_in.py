@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from callboard import identity, text
+from callboard.domains import projects
 from callboard.domains.roster import roles
 from callboard.domains.roster.agents import (
     AGENT,
@@ -42,6 +43,9 @@ from callboard.params import (
 )
 from callboard.store import Command, Row, Tx
 from callboard.tool import Result, tool
+
+UNKNOWN = "unknown"
+"""The model of an agent that does not tell it."""
 
 KNOWN_LOOK = Known.query("SELECT agent_id AS id FROM agent_roster WHERE name_key = :name_key")
 KNOWN_PROJECT = Known.query("SELECT id FROM projects WHERE id = :project_id")
@@ -109,12 +113,11 @@ def register_agent(
     session_id: SessionId | None = None,
     capabilities: Capabilities | None = None,
     metadata: Object | None = None,
-    revive: Annotated[bool, Field(description="Come back after you were terminated")] = False,
+    revive: Annotated[bool, Field(description="After termination")] = False,
 ) -> Registered:
-    """Sign in before anything else, and pass the returned agent_id with every later call.
+    """Sign in before anything else; pass the returned agent_id with every call.
 
-    With your own agent_id from before you resume as that agent; without one you get a new id. You join
-    lead_id, else the project's live lead. Role lead starts a crew of its own. See list_roles.
+    Your agent_id from before resumes it. You join lead_id, else the live lead; role lead starts a crew.
     """
     if caller.kind == "human":
         raise Forbidden("People are not on the roster.", operation="register_agent", needs="an agent")
@@ -148,12 +151,13 @@ def register_agent(
     project = project_id or caller.here
     if tx.one(KNOWN_PROJECT, project_id=project) is None:
         raise NotFound(f"There is no project {project}.", kind="project", given=project)
+    projects.check_model(tx, project, role, model or UNKNOWN, operation="register_agent")
     crew, parent_id, joined = _crew(tx, agent_id, role, lead_id, project)
     tx.run(
         SIGN_IN,
         **about
         | {
-            "model": model or "unknown",
+            "model": model or UNKNOWN,
             "team_id": team_id or "default",
             "capabilities": about["capabilities"] or "[]",
         },
@@ -204,6 +208,13 @@ def _resume(
                 registered=registered,
                 hint=f"Register with {name} {registered}, or under another agent_id.",
             )
+    projects.check_model(
+        tx,
+        known.project_id or caller.here,
+        known.role,
+        about["model"] or known.model,
+        operation="register_agent",
+    )
     tx.run(
         RESUME,
         **about,

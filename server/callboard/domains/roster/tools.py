@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from callboard.domains import projects
 from callboard.domains.roster.agents import PROJECT_AGENTS, Agent, Liveness, Status, get, merged, tell
 from callboard.identity import Caller
 from callboard.params import (
@@ -67,6 +68,7 @@ class Beat(Result):
     next_expiry: str | None = Field(
         default=None, description="When your next lease ends, unless you call again"
     )
+    claims: list[str] | None = Field(default=None, description="Tasks that you have in hand")
 
 
 class Updated(Result):
@@ -86,6 +88,18 @@ class Holding(Row):
 HOLDING = Holding.query("""
     SELECT count(*) OVER () AS number, expires_at AS next_expiry FROM _leases
      WHERE agent_id = :agent_id AND +expires_boot_ms > :now ORDER BY expires_boot_ms LIMIT 1
+""")
+
+
+class Claimed(Row):
+    id: str
+
+
+CLAIMED = Claimed.query("""
+    SELECT id FROM dag_tasks
+     WHERE assigned_agent_id = :agent_id AND dag_status IN ('running', 'in_review', 'paused')
+       AND archived_at IS NULL
+     ORDER BY dag_status <> 'running', started_at, id LIMIT 20
 """)
 
 
@@ -112,9 +126,9 @@ def heartbeat(
     status: Annotated[Literal["idle", "running"] | None, Field(description="What you are")] = None,
     last_task_summary: Summary | None = None,
 ) -> Beat:
-    """Say that you are there, which renews your leases and claims; every other call does so too.
+    """Say that you are there; renews leases and claims, as any call does.
 
-    Use it in the middle of long work without calls, and to tell others what you are doing.
+    For long work without calls.
     """
     agent = get(tx, caller.agent_id, project_id=caller.project_id)
     tx.run(BEAT, agent_id=caller.agent_id, status=status, summary=last_task_summary, now=tx.now, at=tx.at)
@@ -134,6 +148,7 @@ def heartbeat(
         status=status or agent.status,
         locks_held=holding.number if holding else 0,
         next_expiry=holding.next_expiry if holding else None,
+        claims=[task.id for task in tx.all(CLAIMED, agent_id=caller.agent_id)] or None,
     )
 
 
@@ -152,6 +167,8 @@ def update_agent(
     Metadata is merged key by key; a key given as null is removed. What you leave out stays.
     """
     agent = get(tx, caller.agent_id, project_id=caller.project_id)
+    if model is not None:
+        projects.check_model(tx, caller.project_id, agent.role, model, operation="update_agent")
     metadata_now = merged(agent.metadata, metadata)
     rendered = None if capabilities is None else json.dumps(capabilities, ensure_ascii=False)
     tx.run(
@@ -184,13 +201,13 @@ def list_agents(
     team_id: TeamId | None = None,
     role: RoleId | None = None,
     status: Annotated[Status | None, Field(description="Only these")] = None,
-    include_terminated: Annotated[bool, Field(description="Also those who have left")] = False,
+    include_terminated: Annotated[bool, Field(description="Also the gone")] = False,
     limit: Limit = 50,
     after_id: AfterName | None = None,
 ) -> AgentPage:
     """List who is here: role, crew, whether live or stale, current task, locks held.
 
-    stale means silent for a minute; its leases end by themselves. Use it to find whom to ask.
+    stale: silent for a minute.
     """
     if project_id is not None and project_id != caller.project_id and caller.kind != "human":
         return AgentPage(agents=[])
