@@ -354,7 +354,7 @@ class Store:
     def _transaction(self, db: apsw.Connection) -> Tx:
         return Tx(db, self._clock, self._ids, self._process_id, self.info, self.about)
 
-    def _read(self, db: apsw.Connection, jobs: list[Job]) -> None:
+    def _read(self, db: apsw.Connection, jobs: list[Job]) -> bool:
         for job in jobs:
             try:
                 _check_place(db)
@@ -367,9 +367,11 @@ class Store:
             except Exception as error:
                 job.error = self._noted(typed(error))
             deliver([job])
+        return _is_fit(jobs)
 
-    def _write(self, db: apsw.Connection, jobs: list[Job]) -> None:
-        """Answer all jobs, in as few transactions as their errors allow: normally in one."""
+    def _write(self, db: apsw.Connection, jobs: list[Job]) -> bool:
+        """Answer all jobs, in as few transactions as their errors allow: normally in one. False when the
+        connection should not be used again."""
         waiting = jobs
         while waiting := [job for job in waiting if not job.cancelled]:
             try:
@@ -378,7 +380,8 @@ class Store:
                 for job in waiting:
                     job.error = self._noted(typed(error))
                 deliver(waiting)
-                return
+                break
+        return _is_fit(jobs)
 
     def _write_group(self, db: apsw.Connection, jobs: list[Job]) -> list[Job]:
         """One transaction. Returns the jobs that must run again, because one of them met an error for
@@ -463,6 +466,14 @@ class Store:
                 db.execute("ROLLBACK TO operation")
         if db.in_transaction:
             db.execute("RELEASE operation")
+
+
+def _is_fit(jobs: list[Job]) -> bool:
+    """Whether no job met an error of the disk, which a connection may keep."""
+    return not any(
+        isinstance(job.error, StoreUnavailable) and isinstance(job.error.__cause__, apsw.Error)
+        for job in jobs
+    )
 
 
 def _check_place(db: apsw.Connection) -> None:

@@ -5,6 +5,7 @@ back to the event loop that asked.
 """
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,9 +14,14 @@ from typing import Any
 
 import apsw
 
+from callboard.errors import StoreUnavailable
+
 GROUP_LIMIT = 64
 """How many waiting operations share one commit at most. Measured: 64 waiting operations gain a factor
 of ten with full durability, and a larger group only lengthens the wait of its first member."""
+
+
+log = logging.getLogger(__name__)
 
 
 class Job:
@@ -53,15 +59,23 @@ def deliver(jobs: list[Job], first: Callable[[], None] = lambda: None) -> None:
         jobs[0].future.get_loop().call_soon_threadsafe(answer)
 
 
+def _close(db: apsw.Connection) -> None:
+    try:
+        db.close()
+    except apsw.Error as error:
+        log.warning("a connection could not be closed in order: %s", error)
+
+
 class Worker:
     """A thread that owns one connection and takes the jobs that wait for it together, up to
-    `GROUP_LIMIT` at once."""
+    `GROUP_LIMIT` at once. `work` answers them, and tells whether the connection is still fit for more: one
+    that met an error of the disk may be left with it for good, and is opened anew."""
 
     def __init__(
         self,
         name: str,
         connect: Callable[[], apsw.Connection],
-        work: Callable[[apsw.Connection, list[Job]], None],
+        work: Callable[[apsw.Connection, list[Job]], bool],
     ) -> None:
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
         self._connect = connect
@@ -78,14 +92,26 @@ class Worker:
 
     def _main(self) -> None:
         try:
-            db = self._connect()
+            db: apsw.Connection | None = self._connect()
         except Exception as error:
             self._opened.put(error)
             return
         self._opened.put(None)
         while jobs := self._next():
-            self._work(db, jobs)
-        db.close()
+            try:
+                db = db or self._connect()
+            except Exception as error:
+                refused = StoreUnavailable(cause="cannot be opened")
+                refused.__cause__ = error
+                for job in jobs:
+                    job.error = refused
+                deliver(jobs)
+                continue
+            if not self._work(db, jobs):
+                _close(db)
+                db = None
+        if db is not None:
+            _close(db)
 
     def _next(self) -> list[Job]:
         """The jobs that wait now, at least one; none when the worker has been stopped."""

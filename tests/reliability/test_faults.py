@@ -57,8 +57,11 @@ class StruckBoard(Board):
         if "agent_id" in arguments and tool != "register_agent":
             await super().call("whoami", agent_id=arguments["agent_id"])  # its sign of life, once and for all
         await self.settle()
-        for number in range(1 + len(self.strikes) % STRIDE, MOST_STEPS, STRIDE):
-            before = await self.contents() if number // STRIDE % COMPARED == 0 else None
+        # A page that cannot be spilled while check_in reads leaves SQLite's connection unable to begin ever
+        # after: the one step in thousands at which a fault outlived its call.
+        stride = 1 if tool == "check_in" else STRIDE
+        for number in range(1 + len(self.strikes) % stride, MOST_STEPS, stride):
+            before = await self.contents() if number // stride % COMPARED == 0 else None
             error = ERRORS[number % len(ERRORS)]
             with self.disk.failing(lambda step, file: self.disk.steps == number, error):  # noqa: B023 - ends with the block
                 try:
