@@ -421,6 +421,8 @@ CREATE TABLE message_queue (
         CONSTRAINT expired_at_time CHECK (expired_at IS strftime('%Y-%m-%dT%H:%M:%fZ', expired_at)),
     last_error TEXT,                        -- why it was returned last
     ordered_key TEXT,                       -- rows of one key are handed out one after the other
+    told INTEGER NOT NULL DEFAULT 0         -- whether a client's hook has told its reader that it waits
+        CONSTRAINT told_flag CHECK (told IN (0, 1)),
     search_words TEXT NOT NULL DEFAULT '',
     priority_rank INTEGER NOT NULL GENERATED ALWAYS AS
         (CASE priority WHEN 'urgent' THEN 0 WHEN 'high' THEN 1 ELSE 2 END) VIRTUAL, -- order in the inbox
@@ -439,6 +441,8 @@ CREATE INDEX _idx_mq_expires ON message_queue (expires_boot_ms)
     WHERE status = 'queued' AND expires_boot_ms IS NOT NULL;
 -- What was handed out too often, to be ended once its last receipt has lapsed; a query repeats the WHERE terms.
 CREATE INDEX _idx_mq_worn_out ON message_queue (visible_boot_ms) WHERE status = 'queued' AND attempts >= 5;
+-- The dead letters of a crew, for its alerts.
+CREATE INDEX _idx_mq_expired ON message_queue (lead_id, id) WHERE status = 'expired';
 CREATE INDEX _idx_mq_source ON message_queue (source_agent_id);
 CREATE INDEX _idx_mq_reply ON message_queue (reply_to) WHERE reply_to IS NOT NULL;
 CREATE INDEX _idx_mq_group_message ON message_queue (group_message_id) WHERE group_message_id IS NOT NULL;
@@ -642,6 +646,10 @@ CREATE TABLE decisions (
         CONSTRAINT effect_json CHECK (json_valid(effect) AND json_type(effect) = 'object'),
     search_words TEXT NOT NULL DEFAULT '',
     CONSTRAINT human_gate CHECK (NOT (needs_confirmation = 1 AND auto_approved = 1)),
+    CONSTRAINT confirmed_by_another_human
+        CHECK (needs_confirmation = 0 OR status <> 'confirmed'
+               OR coalesce(substr(confirmed_by, 1, 6) = 'human:' AND confirmed_by <> agent_id
+                           AND assurance IS NOT NULL, 0)),
     CONSTRAINT resolved_by_somebody CHECK (status = 'recorded' OR auto_approved = 1 OR confirmed_by IS NOT NULL)
 ) STRICT;
 CREATE INDEX idx_decisions_status ON decisions (status);
@@ -1271,6 +1279,7 @@ CREATE TABLE project_sessions (
         CONSTRAINT ended_at_time CHECK (ended_at IS strftime('%Y-%m-%dT%H:%M:%fZ', ended_at)),
     claimed_by TEXT,                        -- who resumes it
     claim_boot_ms INTEGER,                  -- until when; afterwards it is stopped again
+    claim_epoch INTEGER NOT NULL DEFAULT 0, -- fence of the newest claim; 0 = never claimed
     resumed_at TEXT
         CONSTRAINT resumed_at_time CHECK (resumed_at IS strftime('%Y-%m-%dT%H:%M:%fZ', resumed_at))
 ) STRICT;
@@ -1333,5 +1342,6 @@ CREATE TABLE _events (
     subject TEXT NOT NULL DEFAULT '',
     agent_id TEXT,
     project_id TEXT,
+    lead_id TEXT,                           -- crew that a fact belongs to: ids of tasks and groups are its own
     created_boot_ms INTEGER NOT NULL
 ) STRICT;

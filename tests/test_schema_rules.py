@@ -77,7 +77,21 @@ def test_no_machine_approves_what_needs_confirmation(db: apsw.Connection) -> Non
     with pytest.raises(apsw.ConstraintError, match="human_gate"):
         put(db, "decisions", needs_confirmation=1, auto_approved=1)
     with pytest.raises(apsw.ConstraintError, match="resolved_by_somebody"):
-        put(db, "decisions", needs_confirmation=1, status="confirmed")
+        put(db, "decisions", status="rejected")
+
+
+@pytest.mark.parametrize("by", [None, "ann", "boss", "human:maria"])
+def test_what_needs_confirmation_is_confirmed_by_a_human_who_is_not_its_author(
+    db: apsw.Connection, by: str | None
+) -> None:
+    """G1"""
+    confirmed = {"needs_confirmation": 1, "status": "confirmed", "confirmed_by": by, "agent_id": "human:maria"}
+    with pytest.raises(apsw.ConstraintError, match="confirmed_by_another_human|resolved_by_somebody"):
+        put(db, "decisions", **confirmed, assurance="client")
+    with pytest.raises(apsw.ConstraintError, match="confirmed_by_another_human|resolved_by_somebody"):
+        put(db, "decisions", **(confirmed | {"agent_id": "ann"}))
+    if by == "human:maria":
+        put(db, "decisions", **(confirmed | {"agent_id": "ann"}), assurance="client")
 
 
 def test_lines_and_members_go_with_what_they_belong_to(db: apsw.Connection) -> None:
@@ -116,7 +130,8 @@ def test_the_counters_of_a_task_equal_a_recount_after_any_change(db: apsw.Connec
             "decisions",
             id=f"d{number}",
             seq=number,
-            confirmed_by="a person",
+            confirmed_by="human:maria",
+            assurance="client",
             needs_confirmation=number % 2,
         )
     for step in range(1_500):

@@ -143,6 +143,14 @@ class Cancelled(Refused):
     """The call was cancelled."""
 
 
+class AlreadyClaimed(Refused):
+    """Another agent has claimed it."""
+
+
+class StaleClaim(Refused):
+    """Your claim is over."""
+
+
 class InvalidPath(Refused):
     """The path cannot be used."""
 

@@ -1,8 +1,9 @@
 """Who calls, and what they may do.
 
 A caller is named by its bearer token, else by the binding of its process, else by the `agent_id`
-argument; two of these that differ are refused. Role, crew and project are then read from the roster,
-inside the transaction of the call. Only rights that `RIGHTS` gives exist.
+argument; two of these that differ are refused. A person at the terminal of a command is one who has just
+typed a confirmation there, which only the command line can say of itself. Role, crew and project are then
+read from the roster, inside the transaction of the call. Only rights that `RIGHTS` gives exist.
 """
 
 import base64
@@ -28,7 +29,7 @@ from callboard.store import Command, Row, Tx
 
 Kind = Literal["worker", "lead", "observer", "human"]
 Scope = Literal["worker", "lead", "observer", "human"]
-Source = Literal["token", "binding", "argument"]
+Source = Literal["token", "terminal", "binding", "argument"]
 
 # Which kinds of caller a tool's `who` stands for. An observer only ever reads.
 RIGHTS: Mapping[str, frozenset[Kind]] = {
@@ -69,6 +70,11 @@ OPERATOR = "operator"
 TOKEN_PREFIX = "cb1"
 
 
+def human_id(name: str) -> str:
+    """The id under which a person acts."""
+    return f"human:{name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """Whom a token stands for. `scope` caps what its holder may do, whatever the roster says."""
@@ -81,7 +87,7 @@ class Principal:
     @property
     def agent_id(self) -> str:
         """The id under which this principal acts; a human's can never be an agent's."""
-        return self.name if self.kind == "agent" else f"human:{self.name}"
+        return self.name if self.kind == "agent" else human_id(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,15 @@ class Claim:
     stdio: bool = False
     operator: bool = False
     """Whether it came from the command line, whose user may read without being anybody."""
+    person: str | None = None
+    """Who has typed a confirmation at the terminal of the command that calls."""
+
+    @property
+    def scope(self) -> Scope | None:
+        """What the claim caps its caller to; None where nothing but the roster says what it may do."""
+        if self.person is not None:
+            return "human"
+        return self.token.scope if self.token else None
 
     def named(self) -> tuple[str, Source] | None:
         """The caller's id and where it comes from, without asking whether it exists.
@@ -104,6 +119,8 @@ class Claim:
         sources: list[tuple[str, Source]] = []
         if self.token is not None:
             sources.append((self.token.agent_id, "token"))
+        if self.person is not None:
+            sources.append((human_id(self.person), "terminal"))
         if self.binding is not None:
             sources.append((self.binding, "binding"))
         if self.argument is not None:
@@ -135,6 +152,11 @@ class Caller:
     stdio: bool = False
     here: str = ""
     """The project that the server stands in, which may be another than the caller's."""
+
+    @property
+    def reads_all_crews(self) -> bool:
+        """Whether it reads what belongs to any crew of the project: a human does, and the command line."""
+        return self.kind == "human" or (self.kind == "observer" and self.agent_id == OPERATOR)
 
     @property
     def trust(self) -> str:
@@ -181,7 +203,7 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
             tried=["token", "binding", "agent_id"],
         )
     agent_id, source = named
-    scope = claim.token.scope if claim.token else None
+    scope = claim.scope
     if claim.token is not None:
         _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
     if scope == "human":
@@ -221,7 +243,7 @@ def nobody(claim: Claim, *, project_id: str) -> Caller:
     """The caller of what is open to anyone, while it is not on the roster."""
     named = claim.named()
     agent_id, source = named if named else ("", None)
-    scope = claim.token.scope if claim.token else None
+    scope = claim.scope
     kind: Kind = "human" if scope == "human" else "observer" if scope == "observer" else "worker"
     return Caller(agent_id, "", project_id, project_id, kind, source, scope, claim.stdio, project_id)
 
@@ -253,15 +275,15 @@ def authorize(caller: Caller, *, operation: str, who: str, writes: bool) -> None
     """Refuse what the caller's kind may not do. Raises HumanRequired, Forbidden."""
     if may(caller.kind, who=who, writes=writes):
         return
-    if caller.kind == "observer" and writes:
-        raise Forbidden(
-            "An observer only reads.", operation=operation, needs="worker", caller_kind="observer"
-        )
     if who == "human":
         raise HumanRequired(
             f"Only a human may {operation.replace('_', ' ')}.",
             operation=operation,
             hint=f"A human runs: callboard call {operation} --token-file FILE",
+        )
+    if caller.kind == "observer" and writes:
+        raise Forbidden(
+            "An observer only reads.", operation=operation, needs="worker", caller_kind="observer"
         )
     raise Forbidden(
         f"Only the lead of your crew may {operation.replace('_', ' ')}.",

@@ -164,7 +164,9 @@ async def test_work_waits_for_the_decisions_that_must_be_made_first(board: Board
         "delegate_task", agent_id="boss", target_agent_id="ann", task="go on", depends_on=["decision:d1"]
     )
     assert (refusal["code"], refusal["blocked_by"]) == ("not_ready", ["decision:d1"])
-    confirm = Command("UPDATE decisions SET status = 'confirmed', confirmed_by = 'human:maria'")
+    confirm = Command("""
+        UPDATE decisions SET status = 'confirmed', confirmed_by = 'human:maria', assurance = 'client'
+    """)
     await board.opened.store.write(lambda tx: tx.run(confirm))
     await hand_over(boss, depends_on=["decision:d1"])
 

@@ -895,8 +895,10 @@ async def test_however_a_task_ends_its_delegation_ends_with_it(crew: Crew, ends:
 
 DECIDE = Command("""
     INSERT INTO decisions
-           (id, agent_id, agent_role, lead_id, title, needs_confirmation, status, seq, digest, confirmed_by)
-    VALUES (:id, 'ann', 'developer', 'boss', 'Which database?', :asks, :status, :seq, zeroblob(32), 'maria')
+           (id, agent_id, agent_role, lead_id, title, needs_confirmation, status, seq, digest, confirmed_by,
+            assurance)
+    VALUES (:id, 'ann', 'developer', 'boss', 'Which database?', :asks, :status, :seq, zeroblob(32),
+            'human:maria', 'client')
     ON CONFLICT (id) DO UPDATE SET status = excluded.status
 """)
 

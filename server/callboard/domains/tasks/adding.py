@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from callboard import text
+from callboard.domains import projects
 from callboard.domains.roster import roles
 from callboard.domains.tasks import dependencies
 from callboard.domains.tasks.dependencies import DECISION, circle, named, twice
@@ -122,10 +123,9 @@ def add_dag_task(
     model: Model | None = None,
     team_id: TeamId = "default",
 ) -> Added:
-    """Add a task to your crew's graph; it can be claimed once all it depends on is done or skipped.
+    """Add a task to your crew's graph, ready once what it depends on is done.
 
-    Name the files it will change, so that nobody else works on them then. Refused with unknown_task, cycle
-    or task_exists.
+    Name the files it will change, to keep others off them.
     """
     task = NewTask(
         id=id,
@@ -221,6 +221,8 @@ def _check(tx: Tx, caller: Caller, tasks: Sequence[NewTask]) -> None:
 
 def _add(tx: Tx, caller: Caller, task: NewTask) -> None:
     """Write one task without its edges, in the row of an archived one of the same id if there is one."""
+    if task.model is not None:
+        projects.check_model(tx, caller.project_id, task.role, task.model, operation="add_dag_task")
     values: dict[str, Any] = {
         "id": task.id,
         "lead_id": caller.lead_id,
@@ -310,6 +312,10 @@ def update_dag_task(
         "role": role or task.role,
         "model": model or task.model,
     }
+    if changed["model"] is not None and (role is not None or model is not None):
+        projects.check_model(
+            tx, caller.project_id, changed["role"], changed["model"], operation="update_dag_task"
+        )
     words = _words(task_id, changed["title"], changed["description"], json.loads(changed["files"]))
     updated = tx.one(
         UPDATE, **changed, search_words=words, id=task_id, lead_id=task.lead_id, version=task.version

@@ -229,7 +229,7 @@ def analyze_dag(
         critical_path_count=len(plan.critical_path),
         slack=_slack(graph, plan.slack),
         bottlenecks=_bottlenecks(graph, left),
-        overlaps=_overlaps(tx.all(READY_FILES, lead_id=caller.lead_id, limit=OVERLAPS_LOOKED_AT)),
+        overlaps=overlaps(tx.all(READY_FILES, lead_id=caller.lead_id, limit=OVERLAPS_LOOKED_AT)),
         root_causes=_root_causes(graph, causes),
         estimate=Estimate(remaining=round(plan.length, 1), unit=unit, basis=basis) if left else None,
         what_if=_what_if(tx, caller, graph, what_if) if what_if else None,
@@ -270,8 +270,8 @@ def _bottlenecks(graph: Graph, left: Mapping[str, list[str]]) -> list[Bottleneck
     ]
 
 
-def _overlaps(ready: list[Files]) -> list[Overlap]:
-    """Pairs of ready tasks with a common file, one for each pair. Equal names are found by a table; only
+def overlaps(ready: list[Files]) -> list[Overlap]:
+    """Pairs of tasks with a common file, one for each pair. Equal names are found by a table; only
     patterns and directories are compared one by one."""
     users: dict[str, list[str]] = defaultdict(list)
     for task in ready:

@@ -24,7 +24,7 @@ WAIT_MS = 60_000
 REFUSED_LOOKED_AT = 20
 """Ready tasks that a budget blocks, of which so many are passed over before the claim is refused."""
 
-LockFiles = Annotated[bool, Field(description="Also take the locks on its files")]
+LockFiles = Annotated[bool, Field(description="Lock its files")]
 
 
 class ReadyRole(Row):
@@ -96,14 +96,13 @@ def claim_next_dag_task(
     tx: Tx,
     caller: Caller,
     role: RoleId | None = None,
-    files_free: Annotated[bool, Field(description="Skip tasks whose files others lock or work on")] = True,
+    files_free: Annotated[bool, Field(description="Skip if files are taken")] = True,
     lock_files: LockFiles = False,
     wait_seconds: WaitSeconds = 0,
 ) -> NextTask | NotYet:
-    """Take the best ready task for your role: highest priority, then what unblocks most, then the oldest.
+    """Take the best ready task for your role, or hear why there is none.
 
-    Your calls renew the claim. End it with complete_dag_task, fail_dag_task or release_dag_task. Without a
-    task for you it says why; budget_exceeded when a budget blocks.
+    End it with complete_dag_task, fail_dag_task or release_dag_task.
     """
     claims.reap(tx)
     member = member_of(tx, caller.lead_id, caller.agent_id)

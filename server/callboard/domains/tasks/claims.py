@@ -13,7 +13,6 @@ from callboard.domains import costs, delegations, locks
 from callboard.domains.tasks.deriving import derive, follows
 from callboard.domains.tasks.task import (
     COLUMNS,
-    AlreadyClaimed,
     NotReady,
     Task,
     allow,
@@ -24,7 +23,7 @@ from callboard.domains.tasks.task import (
     record,
     tell,
 )
-from callboard.errors import AgentTerminated, UnknownAgent
+from callboard.errors import AgentTerminated, AlreadyClaimed, UnknownAgent
 from callboard.identity import MEMBER, Caller, Member
 from callboard.store import Command, Row, Tx
 

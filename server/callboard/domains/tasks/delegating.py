@@ -31,12 +31,11 @@ def delegate_task(
     context: Context | None = None,
     dag_task_id: TaskId | None = None,
     depends_on: DependsOn | None = None,
-    any_role: Annotated[bool, Field(description="Whatever the task's role")] = False,
+    any_role: Annotated[bool, Field(description="Of any role")] = False,
 ) -> Delegated:
     """Hand work to a live agent of your crew, who reports back to you.
 
-    With dag_task_id the ready task is claimed for it too. Refused with not_ready while depends_on is
-    unfinished or the agent is silent.
+    dag_task_id is claimed for it too. not_ready while depends_on is unfinished or it is silent.
     """
     agent = roster.get(tx, target_agent_id, project_id=caller.project_id)
     lead_id = agent.lead_id if caller.kind == "human" else caller.lead_id

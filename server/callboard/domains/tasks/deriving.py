@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from callboard.domains.tasks.task import RECORD, Status, Task
+from callboard.events import Signal
 from callboard.store import Command, Query, Row, Tx
 
 STUCK = """
@@ -161,6 +162,8 @@ def _set(tx: Tx, lead_id: str, due: list[Due], found: Derived, cause: str | None
             for task in seen
         ],
     )
+    for task in due:
+        tx.tell(Signal("tasks", "task_derived", task.id, lead_id=lead_id))
     for task in seen:
         list_of = {"ready": found.ready, "blocked": found.blocked, "pending": found.pending}
         list_of[task.follows].append(task.id)

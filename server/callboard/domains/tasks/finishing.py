@@ -17,7 +17,6 @@ from callboard.domains.tasks.claims import CLAIM_MS, MAX_HOLD_MS, member_of, rel
 from callboard.domains.tasks.deriving import Derived, derive, follows
 from callboard.domains.tasks.task import (
     UNCLAIMED,
-    StaleClaim,
     Task,
     allow,
     enter,
@@ -28,7 +27,7 @@ from callboard.domains.tasks.task import (
     notify,
     tell,
 )
-from callboard.errors import Forbidden
+from callboard.errors import Forbidden, StaleClaim
 from callboard.identity import Caller
 from callboard.params import AgentId, ClaimEpoch, Output, Reason, Summary, TaskId, WhyNeeded
 from callboard.store import Command, Row, Tx
@@ -141,6 +140,7 @@ def _late(
     _hand_in(tx, task, caller, "late", summary, output, given)
     tell(tx, task, "task_result_late", f"handed in {task.called} late", given=given, current=task.claim_epoch)
     return StaleClaim(
+        "Your claim on this task is over; what you handed in late was kept, and changed nothing.",
         hint="Your text is kept with the task, see get_dag_task. Take other work with claim_next_dag_task.",
         task_id=task.id,
         status=task.dag_status,
@@ -238,10 +238,9 @@ def complete_dag_task(
     output: Output = "",
     claim_epoch: ClaimEpoch | None = None,
 ) -> Finished | StaleClaim:
-    """Say that a task of yours is done, with its result. Its locks end, newly_ready can be claimed.
+    """Say that a task of yours is done. Its locks end, newly_ready can be claimed.
 
-    Refused with stale_claim when your claim is over or was never yours to end; your text is kept with the
-    task. What is in review is the reviewer's to end.
+    stale_claim: it is not yours any more; your text is kept.
     """
     claims.reap(tx)
     task = find(tx, caller.lead_id, task_id)
@@ -329,10 +328,9 @@ def fail_dag_task(
     failure_reason: WhyNeeded,
     claim_epoch: ClaimEpoch | None = None,
 ) -> Finished | StaleClaim:
-    """Say that a task cannot be done. What depends on it, directly or further on, becomes blocked.
+    """Say that a task cannot be done; what depends on it becomes blocked.
 
-    Your lead is told and can retry, skip or cancel it. To let another agent try, use release_dag_task.
-    Refused with stale_claim when your claim is over.
+    To let another agent try, release_dag_task.
     """
     claims.reap(tx)
     task = find(tx, caller.lead_id, task_id)

@@ -271,15 +271,15 @@ def list_dag_tasks(
     ] = None,
     role: RoleId | None = None,
     assigned_agent_id: AgentId | None = None,
-    ready_for: Annotated[RoleId | None, Field(description="Only what this role can claim now")] = None,
-    include_archived: Annotated[bool, Field(description="Also archived ones")] = False,
+    ready_for: Annotated[RoleId | None, Field(description="Ready for this role")] = None,
+    include_archived: Annotated[bool, Field(description="Archived too")] = False,
     query: SearchText | None = None,
     limit: Limit = 50,
     after_id: AfterName | None = None,
 ) -> TaskPage:
-    """List your crew's tasks, highest priority first, then oldest, each with what it still waits for.
+    """List your crew's tasks, highest priority first, with what they wait for.
 
-    root_cause names what keeps a blocked task from ever being ready. Go on with after_id = next_after_id.
+    root_cause: why a blocked one will never be ready.
     """
     match = text.fts_query(query) if query is not None else None
     if query is not None and match is None:
@@ -330,9 +330,9 @@ def _cursor(after_id: str | None) -> tuple[int, int]:
 
 @tool(profile="core")
 def get_dag_task(tx: Tx, caller: Caller, task_id: TaskId) -> TaskDetail:
-    """Read one task: its text, what it waits for and what waits for it, its history, results and cost.
+    """Read one task: text, dependencies, history, results, cost.
 
-    Read it before you start on a task that others worked on. unknown_task names near ids.
+    Read it before you start.
     """
     task = find(tx, caller.lead_id, task_id)
     ids = {"lead_id": task.lead_id, "task_id": task_id}

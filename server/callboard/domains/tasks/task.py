@@ -150,14 +150,6 @@ class NotReady(Refused):
     """The task cannot be claimed yet."""
 
 
-class AlreadyClaimed(Refused):
-    """Another agent has this task."""
-
-
-class StaleClaim(Refused):
-    """Your claim on this task is over; what you handed in late was kept, and changed nothing."""
-
-
 class Cycle(Refused):
     """These dependencies would make a task wait for itself."""
 

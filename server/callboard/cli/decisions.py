@@ -1,0 +1,197 @@
+"""`callboard decisions`: what agents have decided, and a person's answer to what they ask.
+
+An answer needs a person: one who reads the decision at a terminal and types the beginning of its digest, or
+one whose token is given. Nothing is confirmed through a pipe without such a token. What this cannot tell is
+a person from a program under the same account that plays the terminal: where agents have a shell, keep the
+store under an account of its own and give people tokens.
+"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from callboard.cli.common import (
+    DbOption,
+    answered,
+    asked,
+    need_terminal,
+    on_board,
+    refuse,
+    secret_from,
+    typed,
+)
+from callboard.errors import Conflict
+
+app = typer.Typer(
+    help="Decisions of agents: read, confirm, reject and dismiss them.\n\n"
+    "An answer is typed at a terminal, or given with a person's token. A program with a shell under your own"
+    " account can play a terminal: against that, run agents under another account than the store's."
+)
+
+CODE_LENGTH = 8
+"""How much of a digest a person types. It shows that this decision was read, not that the digest was checked:
+the whole digest goes with the answer."""
+
+Verdict = Literal["confirm", "reject", "dismiss"]
+Status = Literal["recorded", "confirmed", "rejected", "dismissed", "withdrawn"]
+
+DecisionArgument = Annotated[str, typer.Argument(metavar="ID", help="The decision's id.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; its author and crew read it.")]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(envvar="CALLBOARD_TOKEN_FILE", help="Answer by a person's token. Or CALLBOARD_TOKEN."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.callback(invoke_without_command=True)
+def decisions(
+    context: typer.Context,
+    status: Annotated[Status | None, typer.Option(help="Only these.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most this many.")] = 50,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the decisions of the project's agents, newest first."""
+    if context.invoked_subcommand is not None:
+        return
+    wanted: dict[str, Any] = {"limit": limit} | ({"status": status} if status else {})
+    page = answered(on_board(db, partial(asked, tool="list_decisions", arguments=wanted)), as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps(page, ensure_ascii=False))
+        return
+    if not page["decisions"]:
+        typer.echo("There are no decisions." if status is None else f"No decision is {status}.")
+    for line in page["decisions"]:
+        typer.echo(
+            f"{line['decision_id']}  {_state(line):17}  {line['agent_id']}  {_one_line(line['title'])}"
+        )
+    if "next_after_id" in page:
+        typer.echo("There are more: pass a larger --limit.")
+
+
+@app.command("show")
+def show(decision_id: DecisionArgument, db: DbOption = None, as_json: JsonOption = False) -> None:
+    """Show one decision with everything that its author gave for it."""
+    decision = _read(decision_id, db, None, as_json)
+    typer.echo(json.dumps(decision, ensure_ascii=False) if as_json else _page(decision))
+
+
+@app.command("confirm")
+def confirm(
+    decision_id: DecisionArgument,
+    reason: ReasonOption = "",
+    token_file: TokenOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Confirm a decision: tasks that wait for it become ready."""
+    _resolve("confirm", decision_id, reason, token_file, db, as_json)
+
+
+@app.command("reject")
+def reject(
+    decision_id: DecisionArgument,
+    reason: ReasonOption = "",
+    token_file: TokenOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Reject a decision: tasks that wait for it are blocked."""
+    _resolve("reject", decision_id, reason, token_file, db, as_json)
+
+
+@app.command("dismiss")
+def dismiss(
+    decision_id: DecisionArgument,
+    reason: ReasonOption = "",
+    token_file: TokenOption = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Dismiss a decision that needs no answer: tasks that wait for it are blocked."""
+    _resolve("dismiss", decision_id, reason, token_file, db, as_json)
+
+
+def _resolve(
+    verdict: Verdict,
+    decision_id: str,
+    reason: str,
+    token_file: Path | None,
+    db: Path | None,
+    as_json: bool,
+) -> None:
+    token = secret_from(token_file)
+    if token is None:
+        need_terminal()
+    decision = _read(decision_id, db, token, as_json)
+    person = None
+    if token is None:
+        typer.echo(_page(decision), err=True)
+        if decision["status"] == "recorded":
+            person = typed(decision["digest"][:CODE_LENGTH], f"to {verdict} it")
+        else:
+            refuse(
+                Conflict(f"It is {decision['status']} already.", status=decision["status"]), as_json=as_json
+            )
+    given = {"decision_id": decision_id, "digest": decision["digest"], "reason": reason}
+    work = partial(asked, tool=f"{verdict}_decision", arguments=given, person=person)
+    resolved = answered(on_board(db, work, token=token), as_json=as_json)
+    if as_json:
+        typer.echo(json.dumps(resolved, ensure_ascii=False))
+        return
+    before = "" if resolved["resolved"] else f" It was so before, by {resolved['resolved_by']}."
+    typer.echo(f"{decision_id} is {resolved['status']}.{before}")
+    if ready := resolved.get("newly_ready"):
+        typer.echo(f"Ready now: {', '.join(ready)}")
+
+
+def _read(decision_id: str, db: Path | None, token: str | None, as_json: bool) -> dict[str, Any]:
+    work = partial(asked, tool="get_decision", arguments={"decision_id": decision_id})
+    return answered(on_board(db, work, token=token), as_json=as_json)
+
+
+# What a person reads. Agents' words stand behind bars or on one line, so that none passes for ours.
+
+
+def _state(decision: dict[str, Any]) -> str:
+    if decision["status"] == "recorded" and decision["needs_confirmation"]:
+        return "waits for a human"
+    return str(decision["status"])
+
+
+def _one_line(words: str) -> str:
+    return " ".join(words.split())
+
+
+def _page(decision: dict[str, Any]) -> str:
+    """One decision as text."""
+    facts = {
+        "Decision": f"{decision['decision_id']}, {_state(decision)}",
+        "Title": _one_line(decision["title"]),
+        "Author": f"{decision['agent_id']} ({decision['agent_role']}), crew {decision['lead_id']}",
+        "Recorded": decision["created_at"],
+        "Category": decision["category"],
+        "Supersedes": decision.get("supersedes"),
+        "Superseded": decision.get("superseded_by"),
+        "Waited for": ", ".join(decision.get("waiting_tasks", ())),
+        "Resolved": f"{decision.get('resolved_by') or 'by a setting'} at {decision['resolved_at']}"
+        if "resolved_at" in decision
+        else None,
+        "Digest": decision["digest"],
+        "Taken out": ", ".join(f"{count} {kind}" for kind, count in decision.get("sanitized", {}).items()),
+    }
+    lines = [f"{name:10}  {value}" for name, value in facts.items() if value]
+    lines += _behind_bars("Rationale", decision["rationale"], decision["mark"])
+    for number, option in enumerate(decision["options"], 1):
+        lines += _behind_bars(f"Option {number}", option, decision["mark"])
+    lines += _behind_bars("Reason", decision.get("reason", ""), decision["mark"])
+    return "\n".join(lines)
+
+
+def _behind_bars(heading: str, quoted: str, mark: str) -> list[str]:
+    words = quoted.removeprefix(f"<{mark}>\n").removesuffix(f"\n</{mark}>")
+    return ["", heading, *(f"  | {line}" for line in words.splitlines())] if words else []

@@ -1,0 +1,129 @@
+"""The human's side: a decision is confirmed, rejected or dismissed once, by a person who is not its author.
+
+One statement decides: it changes the row only while the decision is recorded, under the digest that was
+read, and for another than its author. Whoever comes later changes nothing and is told the outcome.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from callboard.domains.decisions.decision import COLUMNS, Assurance, Decision, Status, announce, find
+from callboard.domains.decisions.recording import already_resolved
+from callboard.errors import Forbidden, Refused
+from callboard.identity import Caller
+from callboard.params import DecisionId, Digest, Reason
+from callboard.store import Tx
+from callboard.tool import Result, tool
+
+Verdict = Literal["confirmed", "rejected", "dismissed"]
+
+ASSURANCE: Assurance = "client"
+"""What a person's token and a code typed at a terminal both amount to: that somebody held the token, or read
+the digest where it was shown. `strong` is for a signature, which nothing makes yet."""
+
+RESOLVE = Decision.query(f"""
+    UPDATE decisions
+       SET status = :status, confirmed_by = :caller, confirmed_at = :at, reason = :reason,
+           assurance = :assurance
+     WHERE id = :decision_id AND project_id = :project_id AND status = 'recorded' AND digest = :digest
+       AND agent_id <> :caller
+    RETURNING {COLUMNS}
+""")
+
+
+class DigestMismatch(Refused):
+    """The digest is not that of this decision."""
+
+
+class Resolved(Result):
+    decision_id: str
+    status: Status
+    resolved: bool = Field(description="False when it had been resolved so before")
+    resolved_by: str | None = None
+    resolved_at: str | None = None
+    assurance: Assurance | None = None
+    newly_ready: list[str] | None = Field(default=None, description="Tasks that can be claimed now")
+
+
+@tool(writes=True, idempotent=True, who="human")
+def confirm_decision(
+    tx: Tx, caller: Caller, decision_id: DecisionId, digest: Digest, reason: Reason = ""
+) -> Resolved:
+    """Confirm a decision: tasks that wait for it become ready.
+
+    conflict tells an earlier outcome.
+    """
+    return _resolve(tx, caller, decision_id, digest, reason, "confirmed")
+
+
+@tool(writes=True, idempotent=True, who="human")
+def reject_decision(
+    tx: Tx, caller: Caller, decision_id: DecisionId, digest: Digest, reason: Reason = ""
+) -> Resolved:
+    """Reject a decision: tasks that wait for it are blocked.
+
+    conflict tells an earlier outcome.
+    """
+    return _resolve(tx, caller, decision_id, digest, reason, "rejected")
+
+
+@tool(writes=True, idempotent=True, who="human")
+def dismiss_decision(
+    tx: Tx, caller: Caller, decision_id: DecisionId, digest: Digest, reason: Reason = ""
+) -> Resolved:
+    """Dismiss a decision without an answer: tasks that wait for it are blocked.
+
+    conflict tells an earlier outcome.
+    """
+    return _resolve(tx, caller, decision_id, digest, reason, "dismissed")
+
+
+def _resolve(
+    tx: Tx, caller: Caller, decision_id: str, digest: str, reason: str, verdict: Verdict
+) -> Resolved:
+    resolved = tx.one(
+        RESOLVE,
+        decision_id=decision_id,
+        project_id=caller.project_id,
+        caller=caller.agent_id,
+        digest=bytes.fromhex(digest),
+        status=verdict,
+        reason=reason or None,
+        assurance=ASSURANCE,
+        at=tx.at,
+    )
+    if resolved is not None:
+        ready = announce(tx, resolved, caller.agent_id)
+        return _view(resolved, resolved=True, newly_ready=ready[:50] or None)
+    decision = find(tx, caller, decision_id)
+    if decision.digest.hex() != digest:
+        raise DigestMismatch(
+            f"The digest is not that of the decision {decision_id}.",
+            hint="Read it with get_decision, and approve what you read.",
+            given=digest,
+            current=decision.digest.hex(),
+        )
+    if decision.status == verdict:
+        return _view(decision, resolved=False)
+    if decision.status != "recorded":
+        raise already_resolved(decision)
+    raise Forbidden(
+        "Nobody resolves a decision of their own.",
+        operation=f"{verdict} {decision_id}",
+        needs="another human",
+        caller_kind=caller.kind,
+        hint="Withdraw it with withdraw_decision, or ask another human.",
+    )
+
+
+def _view(decision: Decision, *, resolved: bool, newly_ready: list[str] | None = None) -> Resolved:
+    return Resolved(
+        decision_id=decision.id,
+        status=decision.status,
+        resolved=resolved,
+        resolved_by=decision.confirmed_by,
+        resolved_at=decision.confirmed_at,
+        assurance=decision.assurance,
+        newly_ready=newly_ready,
+    )
