@@ -8,7 +8,7 @@ the outbox.
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,8 @@ from typing import Any, Literal
 import anyio
 from apsw import apsw_version, sqlite_lib_version
 
-from callboard import __version__, identity, process, replay, storefile
+from callboard import __version__, identity, process, removal, replay, storefile
+from callboard.about import Durability, Serving
 from callboard.catalog import select
 from callboard.clock import Clock, HostClock, Ids, random_ids
 from callboard.dispatch import Dispatch, Progress, settle
@@ -28,7 +29,7 @@ from callboard.feed import Feed
 from callboard.identity import Caller, Claim, Principal, Scope
 from callboard.params import AGENT_ID
 from callboard.repository import Repository
-from callboard.store import Command, Durability, Store, Tx
+from callboard.store import Command, Store, Tx
 from callboard.text import fold_name
 from callboard.tool import Tool
 
@@ -111,19 +112,47 @@ class Board:
         self._dispatch = dispatch
         self._process_id = process_id
 
+    def stands_in(self, repository: Repository) -> None:
+        """The repository around the process, under the id of the project that works in it."""
+        self.repository = repository
+        self._dispatch.stands_in(repository)
+
     async def call(
         self,
         name: str,
         arguments: Mapping[str, Any],
         *,
         token: Principal | None = None,
+        person: str | None = None,
         progress: Progress | None = None,
+        sign_of_life: bool = True,
     ) -> dict[str, Any]:
-        """Carry out one call. `token` is whom the caller has authenticated as, if it has.
+        """Carry out one call. `token` is whom the caller has authenticated as, if it has; `person` who has
+        typed a confirmation at the terminal of this command; without `sign_of_life` it is the server that
+        calls, by itself.
 
-        Raises `Refused`.
+        Raises `Refused`, and ValueError for a person in a process that serves agents.
         """
-        return await self._dispatch.call(name, arguments, self._claim(token), progress)
+        if person is not None and self.config.transport != "cli":
+            raise ValueError("Only a command has a person at its terminal.")
+        claim = replace(self._claim(token), person=person)
+        return await self._dispatch.call(name, arguments, claim, progress, sign_of_life=sign_of_life)
+
+    def named(self, token: Principal | None = None) -> str | None:
+        """Who calls, by its token or by the binding of this process; None where only an argument tells."""
+        named = self._claim(token).named()
+        return named[0] if named else None
+
+    async def caller(self, token: Principal | None = None, agent_id: str | None = None) -> Caller:
+        """Who calls, as the roster knows it now. Raises what `identity.identify` raises."""
+        claim = replace(self._claim(token), argument=agent_id)
+        return await self.store.read(
+            lambda tx: identity.identify(tx, claim, project_id=self.repository.project_id)
+        )
+
+    async def agents_here(self) -> list[str]:
+        """The agents that have come through the pipe of this process and are still there."""
+        return await self.store.read(lambda tx: roster.agents_of(tx, self._process_id))
 
     async def authenticate(self, token: str) -> Principal:
         """Whom a token stands for. Raises Unauthenticated."""
@@ -198,10 +227,27 @@ class Board:
         """How long a path rests after a lease on it was lost, for every process of the store."""
 
         def changed(tx: Tx) -> None:
-            projects.set_setting(tx, "locks.delay_seconds", seconds)
+            projects.change_setting(tx, "locks.delay_seconds", seconds)
             settle(tx, self._operator)
 
         await self.store.write(changed)
+
+    async def remove_project(self, project_id: str, *, person: str | None = None) -> dict[str, int]:
+        """Delete an archived project with everything under it, for a person: the one whose token this
+        process has, or who has typed a confirmation at its terminal. How many rows of each table went.
+
+        Raises HumanRequired, and what `removal.remove_project` raises.
+        """
+        claim = replace(self._claim(None), person=person)
+
+        def removed(tx: Tx) -> dict[str, int]:
+            caller = identity.identify(tx, claim, project_id=self.repository.project_id)
+            identity.authorize(caller, operation="remove_project", who="human", writes=True)
+            gone = removal.remove_project(tx, project_id)
+            settle(tx, caller)
+            return gone
+
+        return await self.store.write(removed)
 
     async def health(self) -> dict[str, object]:
         """Whether the store can be used, as of now; never from memory."""
@@ -300,7 +346,7 @@ async def open_board(
     tools = select(config.toolsets, read_only=config.read_only)
     repository = Repository.find(config.folder)
     info = storefile.prepare(
-        config.db or repository.root / ".callboard" / "board.db",
+        config.db or repository.store,
         boot_id=clock.boot_id,
         boot_ms=clock.boot_ms(),
         now=clock.now(),
@@ -309,6 +355,12 @@ async def open_board(
     )
     process_id = ids(8)
     store = Store(info, clock=clock, ids=ids, process_id=process_id, durability=config.durability)
+    store.serving = Serving(
+        transport=config.transport,
+        toolsets=config.toolsets,
+        read_only=config.read_only,
+        other_stores=_other_stores(repository, info.path),
+    )
     feed = Feed(store, clock, process_id)
     dispatch = Dispatch(
         store=store,
@@ -331,9 +383,9 @@ async def open_board(
     )
     own = process.ProcessName.own()
 
-    def started(tx: Tx) -> None:
+    def started(tx: Tx) -> str:
         roster.restore_built_in(tx)
-        projects.ensure_project(
+        project_id = projects.ensure_project(
             tx, project_id=repository.project_id, name=repository.name, root=repository.root
         )
         roster.process_started(
@@ -346,9 +398,10 @@ async def open_board(
         if config.agent is not None and config.transport == "stdio":
             roster.seen(tx, config.agent, through_pipe=True)
         settle(tx, STORE_SYSTEM)
+        return project_id
 
     try:
-        await store.write(started)
+        board.stands_in(repository._replace(project_id=await store.write(started)))
         if config.token is not None:
             board.principal = await board.authenticate(config.token)
             _check_principal(config, board.principal)
@@ -364,6 +417,12 @@ async def open_board(
             store.stop_taking()
             feed.close()
             await anyio.to_thread.run_sync(store.close)
+
+
+def _other_stores(repository: Repository, path: Path) -> tuple[str, ...]:
+    """The stores of this repository, besides the one at `path`, that stand where a server looks first."""
+    places = [folder / ".callboard" / "board.db" for folder in repository.worktrees()]
+    return tuple(str(place) for place in places if place.is_file() and not place.samefile(path))
 
 
 def _check_binding(agent_id: str | None) -> None:

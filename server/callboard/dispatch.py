@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 from pydantic import BaseModel
 
-from callboard import globs, identity, replay, text
+from callboard import frames, globs, identity, replay, text
 from callboard.arguments import validated
 from callboard.clock import Clock, Ids
 from callboard.domains import chat, history, locks, messages, projects, roster, tasks
@@ -21,7 +21,7 @@ from callboard.errors import AgentTerminated, InternalError, InvalidArguments, I
 from callboard.events import Event
 from callboard.feed import ANYTHING, Feed, Listener
 from callboard.identity import Caller, Claim
-from callboard.params import RepoPath
+from callboard.params import Folder, RepoPath
 from callboard.repository import Repository
 from callboard.store import Command, Store, Tx
 from callboard.tool import Arguments, NotYet, Tool
@@ -43,8 +43,8 @@ PROGRESS_MS = 10_000
 """How often a waiting call reports that it is still waiting."""
 
 OUTBOX = Command("""
-    INSERT INTO _events (source, topic, kind, subject, agent_id, project_id, created_boot_ms)
-    VALUES (:source, :topic, :kind, :subject, :agent_id, :project_id, :now)
+    INSERT INTO _events (source, topic, kind, subject, agent_id, project_id, lead_id, created_boot_ms)
+    VALUES (:source, :topic, :kind, :subject, :agent_id, :project_id, :lead_id, :now)
 """)
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class _Outcome:
     data: dict[str, Any] | None = None
     unread: int = 0
     replayed: bool = False
+    to_follow: tuple[Callable[[Tx], None], ...] = ()
 
 
 class Dispatch:
@@ -85,15 +86,27 @@ class Dispatch:
         self._project_of: dict[str, str] = {}
         self._repositories = {repository.project_id: repository}
 
+    def stands_in(self, repository: Repository) -> None:
+        """The repository around the process, under the id of the project that works in it."""
+        self.repository = repository
+        self._repositories = {repository.project_id: repository}
+
     async def call(
-        self, name: str, arguments: Mapping[str, Any], claim: Claim, progress: Progress | None = None
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        claim: Claim,
+        progress: Progress | None = None,
+        *,
+        sign_of_life: bool = True,
     ) -> dict[str, Any]:
-        """Carry out one call; its result as a plain object.
+        """Carry out one call; its result as a plain object. A call that the server makes by itself on an
+        agent's behalf is no sign of life of that agent.
 
         Raises `Refused`: the operation's own refusals, the store's, or InternalError.
         """
         try:
-            return await self._call(name, arguments, claim, progress)
+            return await self._call(name, arguments, claim, progress, sign_of_life)
         except Refused as refusal:
             if refusal.__cause__ is not None:
                 log.warning("%s was refused with %s", name[:64], refusal.code, exc_info=refusal)
@@ -105,7 +118,12 @@ class Dispatch:
             raise InternalError(ref=reference) from error
 
     async def _call(
-        self, name: str, arguments: Mapping[str, Any], claim: Claim, progress: Progress | None
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        claim: Claim,
+        progress: Progress | None,
+        sign_of_life: bool,
     ) -> dict[str, Any]:
         tool = self.tools.get(name)
         if tool is None:
@@ -116,10 +134,9 @@ class Dispatch:
                 kind="tool",
                 near=near,
             )
-        if isinstance(named := arguments.get("agent_id"), str):
-            self._beat(replace(claim, argument=named))
-        else:
-            self._beat(claim)
+        if sign_of_life:
+            named = arguments.get("agent_id")
+            self._beat(replace(claim, argument=named) if isinstance(named, str) else claim)
         given = validated(tool, arguments)
         claim = replace(claim, argument=given.agent_id)
         request_key = getattr(given, "request_key", None)
@@ -191,7 +208,10 @@ class Dispatch:
 
     async def _attempt(self, call: "_Call", gives_up_after: int | None = None) -> _Outcome:
         run = self._store.write if call.writes else self._store.read
-        return await run(lambda tx: self._operation(tx, call, gives_up_after))
+        outcome = await run(lambda tx: self._operation(tx, call, gives_up_after))
+        for operation in outcome.to_follow:
+            self._store.post(operation)
+        return outcome
 
     def _operation(self, tx: Tx, call: "_Call", gives_up_after: int | None) -> _Outcome:
         tool = call.tool
@@ -221,7 +241,8 @@ class Dispatch:
             if call.request_key is not None:
                 replay.remember(tx, principal, tool.name, call.request_key, call.digests, data)
         settle(tx, caller)
-        return _Outcome(answer, data, messages.unread(tx, caller.agent_id))
+        unread = messages.unread(tx, caller.agent_id)
+        return _Outcome(answer, data, unread, to_follow=tuple(tx.to_follow))
 
     # Waiting: attempts with sleep between them. Each attempt is short and is never cut off, so that what
     # it kept is known and can be taken back.
@@ -290,8 +311,7 @@ class _Call:
     @property
     def writes(self) -> bool:
         """Whether the call may write: a tool that reads does, where a human's reading is kept."""
-        human = self.claim.token is not None and self.claim.token.scope == "human"
-        return self.tool.writes or (self.tool.audited and human)
+        return self.tool.writes or (self.tool.audited and self.claim.scope == "human")
 
     def caller(self, tx: Tx) -> Caller:
         """Who calls, as of this transaction. Raises what `identify` and `authorize` raise."""
@@ -313,17 +333,24 @@ def settle(tx: Tx, caller: Caller) -> None:
     """Write what the operation told: the inboxes, the ledger and the outbox, in its own transaction."""
     chat.follow(tx)
     messages.deliver(tx, caller)
-    for told in tx.events:
+    for place, told in enumerate(tx.events):
         if isinstance(told, Event):
             history.record(tx, caller, told)
+        # As it is told in this process too: a fact says itself who did it and where.
+        told = tx.events[place] = replace(
+            told,
+            agent_id=told.agent_id or caller.agent_id,
+            project_id=told.project_id or caller.project_id,
+        )
         tx.run(
             OUTBOX,
             source=tx.process_id,
             topic=told.topic,
             kind=told.kind,
             subject=told.subject,
-            agent_id=told.agent_id or caller.agent_id,
-            project_id=told.project_id or caller.project_id,
+            agent_id=told.agent_id,
+            project_id=told.project_id,
+            lead_id=told.lead_id,
             now=tx.now,
         )
 
@@ -341,6 +368,8 @@ def _with_named_paths(repository: Repository, argument: str, value: Any) -> Any:
     """An argument with every path in it under its canonical name, however deep it lies."""
     if isinstance(value, RepoPath):
         return _named_path(repository, argument, value)
+    if isinstance(value, Folder):
+        return _found_folder(argument, value)
     if isinstance(value, list):
         return [_with_named_paths(repository, argument, item) for item in value]
     if isinstance(value, dict):
@@ -368,8 +397,21 @@ def _named_path(repository: Repository, argument: str, spelling: str) -> RepoPat
     return path
 
 
+def _found_folder(argument: str, spelling: str) -> Folder:
+    """The repository around a folder. Raises InvalidPath."""
+    if not Path(spelling).is_absolute():
+        raise InvalidPath(f"{argument} must be an absolute path.", rule="an absolute path")
+    try:
+        repository = Repository.find(Path(spelling))
+    except ValueError as error:
+        raise InvalidPath(f"{argument} cannot be used: {error}", rule="a folder that is there") from None
+    folder = Folder(repository.root)
+    folder.project_id = repository.project_id
+    return folder
+
+
 def _finished(tool: AnyTool, outcome: _Outcome) -> dict[str, Any]:
-    """The result as it leaves: neutral text, and the facts that accompany any result."""
+    """The result as it leaves: neutral and not too large, with the facts that accompany any result."""
     removed: dict[str, int] = {}
     data: dict[str, Any] = _neutral(outcome.data, removed)
     if outcome.replayed:
@@ -378,7 +420,7 @@ def _finished(tool: AnyTool, outcome: _Outcome) -> dict[str, Any]:
         data.setdefault("unread", outcome.unread)
     if removed:
         data["sanitized"] = removed
-    return data
+    return frames.bounded(data)
 
 
 def _neutralise(refusal: Refused) -> None:

@@ -15,12 +15,16 @@ Topic = Literal[
     "history",
     "inbox",
     "settings",
+    "projects",
     "tasks",
     "costs",
     "messages",
     "conversations",
     "chat",
     "timers",
+    "memory",
+    "knowledge",
+    "decisions",
 ]
 
 # What the ledger knows by name. Agents may log other words; one of these from an agent is stored
@@ -54,6 +58,14 @@ CORE_KINDS = frozenset(
         "role_defined",
         "role_deleted",
         "project_created",
+        "project_updated",
+        "project_removed",
+        "session_started",
+        "session_ended",
+        "session_claimed",
+        "session_resumed",
+        "setting_changed",
+        "retro_recorded",
         "lock_renewed",
         "lock_expired",
         "lock_force_released",
@@ -101,6 +113,19 @@ CORE_KINDS = frozenset(
         "timer_set",
         "timer_fired",
         "timer_cancelled",
+        "decision_confirmed",
+        "decision_rejected",
+        "decision_dismissed",
+        "decision_withdrawn",
+        "memory_set",
+        "memory_deleted",
+        "plan_set",
+        "knowledge_put",
+        "knowledge_deleted",
+        "knowledge_evicted",
+        "lesson_added",
+        "lesson_marked",
+        "lesson_forgotten",
         "token_created",
         "token_revoked",
     ]
@@ -132,6 +157,7 @@ class Signal:
     subject: str
     agent_id: str | None = None
     project_id: str | None = None
+    lead_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

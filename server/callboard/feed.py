@@ -3,12 +3,13 @@
 Every commit writes its facts to the outbox. A commit of this process wakes its waiters at once; those
 of other processes are noticed by `PRAGMA data_version`, which is polled while somebody waits and not at
 all otherwise. A waiter listens first, then looks at the store, then sleeps: what is committed in
-between wakes it.
+between wakes it. A follower is told the news themselves, and may be in less of a hurry than a waiter.
 """
 
 import logging
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -27,14 +28,22 @@ POLL_SECONDS = 0.010
 log = logging.getLogger(__name__)
 
 
-class _OutboxNews(Row):
+class News(Row):
+    """A fact as followers are told of it: what it is about, who did it, and whose it is. What a fact does
+    not say is empty."""
+
     topic: str
     subject: str
+    agent_id: str
+    project_id: str
+    lead_id: str
 
 
-_NEWS_SINCE = _OutboxNews.query(
-    "SELECT DISTINCT topic, subject FROM _events WHERE id > :id AND source <> :source"
-)
+_NEWS_SINCE = News.query("""
+    SELECT DISTINCT topic, subject, coalesce(agent_id, '') AS agent_id,
+           coalesce(project_id, '') AS project_id, coalesce(lead_id, '') AS lead_id
+      FROM _events WHERE id > :id AND source <> :source
+""")
 
 ANYTHING = ""
 """The subject of who listens to all of a topic."""
@@ -69,6 +78,19 @@ class Listener:
             self._news = anyio.Event()
 
 
+class Follower:
+    """Whoever is told all news, and after how many seconds those of other processes are early enough."""
+
+    def __init__(self, told: Callable[[Sequence[News]], None], hurry: Callable[[], None]) -> None:
+        self.told = told
+        self.seconds = math.inf
+        self._hurry = hurry
+
+    def within(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._hurry()
+
+
 class Feed:
     """The listeners of one process. It lives on the event loop, which owns its connection too."""
 
@@ -77,6 +99,7 @@ class Feed:
         self._clock = clock
         self._source = source
         self._listeners: dict[tuple[str, str], set[Listener]] = defaultdict(set)
+        self._followers: set[Follower] = set()
         self._connection: apsw.Connection | None = None
         self._wanted = anyio.Event()
         self._seen_version = 0
@@ -103,17 +126,43 @@ class Feed:
             if not ears:
                 del self._listeners[topic, subject]
 
+    @contextmanager
+    def follow(self, told: Callable[[Sequence[News]], None]) -> Iterator[Follower]:
+        """Be told what is committed from now on: by this process at once; by others, once `within` has been
+        called, at most that late. `told` is called on the loop, and only notes.
+
+        Raises the store's refusals.
+        """
+        if not self._waiting:
+            self._look_from_now()
+        follower = Follower(told, lambda: self._wanted.set())
+        self._followers.add(follower)
+        try:
+            yield follower
+        finally:
+            self._followers.discard(follower)
+
     def publish(self, news: Iterable[Event | Signal]) -> None:
-        """Wake who listens to what these facts are about."""
-        self._wake({(told.topic, told.subject) for told in news})
+        """Tell these facts to who follows, and wake who listens to what they are about."""
+        self._tell(
+            [
+                News(told.topic, told.subject, told.agent_id or "", told.project_id or "", told.lead_id or "")
+                for told in news
+            ]
+        )
 
     async def poll(self) -> None:
         """Look for other processes' commits for as long as this runs."""
+        due = math.inf
         while True:
-            if not self._waiting:
-                self._wanted = anyio.Event()
+            self._wanted = anyio.Event()
+            due = min(due, anyio.current_time() + self._pause())
+            with anyio.CancelScope(deadline=due):
                 await self._wanted.wait()
-            await anyio.sleep(POLL_SECONDS)
+                continue  # somebody has come who may be in more of a hurry
+            due = math.inf
+            if not self._waiting:
+                continue
             try:
                 self._look()
             except apsw.Error:
@@ -129,13 +178,22 @@ class Feed:
 
     @property
     def _waiting(self) -> bool:
-        return any(self._listeners.values())
+        return bool(self._followers) or any(self._listeners.values())
 
-    def _wake(self, news: Iterable[tuple[str, str]]) -> None:
-        for topic, subject in news:
+    def _pause(self) -> float:
+        """How long whoever waits can wait for news of other processes."""
+        if any(self._listeners.values()):
+            return POLL_SECONDS
+        return min((follower.seconds for follower in self._followers), default=math.inf)
+
+    def _tell(self, news: Sequence[News]) -> None:
+        for topic, subject in {(told.topic, told.subject) for told in news}:
             for ear in {(topic, subject), (topic, ANYTHING)}:
                 for listener in self._listeners.get(ear, ()):
                     listener.wake()
+        if news:
+            for follower in tuple(self._followers):
+                follower.told(news)
 
     def _open(self) -> apsw.Connection:
         if self._connection is None:
@@ -160,4 +218,4 @@ class Feed:
         newest = db.execute("SELECT coalesce(max(id), 0) FROM _events").get
         told = db.execute(_NEWS_SINCE.sql, {"id": self._seen_id, "source": self._source}).fetchall()
         self._seen_id = newest
-        self._wake((str(topic), str(subject)) for topic, subject in told)
+        self._tell([News(*map(str, row)) for row in told])

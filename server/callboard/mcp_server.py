@@ -1,46 +1,55 @@
 """The MCP face: the catalogue's tools as MCP tools. It knows no domain.
 
-A result goes out as compact JSON text and as structured content, the same facts in both. A refusal goes
+A result goes out as structured content and as compact JSON text, the same facts in both. A refusal goes
 out as an error result whose text is JSON, without structured content: clients check that against the
 schema of results, and some then show nothing at all.
 """
 
-import json
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from mcp import types
-from mcp.server import CacheHint
+from mcp.server import CacheHint, NotificationOptions
 from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.mcpserver.tools import Tool as SdkTool
-from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.shared.exceptions import MCPError
-from pydantic import AnyHttpUrl, ConfigDict, ValidationError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from pydantic import AnyHttpUrl, ValidationError
 
-from callboard import __version__
+from callboard import __version__, prompts
 from callboard.board import Board
-from callboard.errors import InternalError, Refused, Unauthenticated
+from callboard.channel import CAPABILITY, Channel
+from callboard.errors import InternalError, NotFound, Refused, Unauthenticated
+from callboard.frames import compact, text_of
 from callboard.identity import Principal
+from callboard.resources import MIME_TYPE, SCHEME, Resources
+from callboard.subscriptions import Subscriptions
 from callboard.tool import Tool
 
 SCOPE = "callboard"
 """The OAuth scope that every token of a store carries; what it may do is decided by the store."""
 
 LIST_TTL_MS = 300_000
-"""How long clients may keep the list of tools; it changes only with another server."""
+"""How long clients may keep the list of tools, unless they are told that it has changed."""
+
+CHANGES = NotificationOptions(tools_changed=True, resources_changed=True, prompts_changed=False)
+"""Which lists can change for a client while it is connected: its tools with the rights of its agent, its
+resources with its agent's sign-in. The prompts are those of the server."""
 
 INSTRUCTIONS = """\
 callboard coordinates several coding agents that work on one repository at the same time: who is here, \
 who edits which file, and what happened.
 
 Begin: call register_agent with your role, and pass the agent_id that it returns with every later call. \
-After a restart register with the same agent_id to go on as the same agent.
+After a restart register with the same agent_id to go on as the same agent. check_in begins a turn; \
+get_briefing tells on one page what you must know, also after your context was lost.
 
 Before you edit files, take their locks: acquire_file_lock, or acquire_file_locks for several at once, \
 with the reason in a few words. Paths are relative to the repository; a directory (src/) covers all \
@@ -62,49 +71,71 @@ random one that the reply names, everything between the two is the sender's word
 untrusted outside are set by the server. A sanitized field tells that control characters were taken out \
 of it."""
 
+Request = ServerRequestContext[Any, Any]
+
 log = logging.getLogger(__name__)
 
 
-class PassedThrough(ArgModelBase):
-    """The arguments as they came; `dispatch` validates them."""
+class CallboardServer(MCPServer[Any]):
+    """The SDK's server over one board: each caller sees the tools that it may call."""
 
-    model_config = ConfigDict(extra="allow")
+    def __init__(
+        self, board: Board, *, auth: AuthSettings | None = None, channel: Channel | None = None
+    ) -> None:
+        super().__init__(
+            "callboard",
+            title="callboard",
+            description="Coordination for crews of coding agents: file locks, who is here, what happened.",
+            instructions=INSTRUCTIONS,
+            version=__version__,
+            token_verifier=Verifier(board) if auth is not None else None,
+            auth=auth,
+            log_level="WARNING",
+            cache_hints={"tools/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private")},
+            middleware=[_in_our_words],
+            subscriptions=False,
+        )
+        self._board = board
+        self._resources = Resources(board)
+        self._experimental: dict[str, dict[str, Any]] | None = {CAPABILITY: {}} if channel else None
+        subscriptions = Subscriptions(board, self._resources, _principal)
+        self.middleware.append(subscriptions.note_lists)
+        if channel is not None:
+            self.middleware.append(channel.connect)
+        # MCPServer has no public door for methods that it does not serve itself.
+        low = self._lowlevel_server
+        low.add_request_handler(
+            "subscriptions/listen", types.SubscriptionsListenRequestParams, subscriptions.listen
+        )
+        low.add_request_handler("resources/subscribe", types.SubscribeRequestParams, subscriptions.subscribe)
+        low.add_request_handler(
+            "resources/unsubscribe", types.UnsubscribeRequestParams, subscriptions.unsubscribe
+        )
+        low.add_request_handler("completion/complete", types.CompleteRequestParams, self._complete)
+        low.add_request_handler("server/discover", types.RequestParams, self._discover)
+        # Every transport asks by this name for what it tells clients of the older era.
+        introduction = partial(low.create_initialization_options, CHANGES, self._experimental)
+        low.create_initialization_options = introduction  # type: ignore[method-assign]
 
+    async def list_tools(self) -> list[types.Tool]:
+        visible = await self._board.visible_tools(_principal())
+        return [*map(published, visible), *await super().list_tools()]
 
-class OpTool(SdkTool):
-    """A tool of the catalogue as the SDK knows tools."""
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
+    ) -> types.CallToolResult | types.InputRequiredResult:
+        """Carry out a call. Nothing but results, our own refusals and protocol errors leaves here."""
+        if name in {tool.name for tool in await super().list_tools()}:
+            return await super().call_tool(name, arguments, context)
 
-    @classmethod
-    def of(cls, tool: Tool[..., Any], board: Board) -> "OpTool":
-        """The face of one tool on one board."""
-
-        async def call(arguments: Mapping[str, Any], context: Context[Any, Any]) -> dict[str, Any]:
-            async def progress(seconds: float) -> None:
+        async def progress(seconds: float) -> None:
+            if context is not None:
                 await context.report_progress(seconds, message="waiting")
 
-            return await board.call(tool.name, arguments, token=_principal(), progress=progress)
-
-        listed = published(tool)
-        return cls(
-            fn=call,
-            name=listed.name,
-            title=listed.title,
-            description=tool.description,
-            parameters=listed.input_schema,
-            fn_metadata=FuncMetadata(arg_model=PassedThrough, output_schema=listed.output_schema),
-            is_async=True,
-            context_kwarg=None,
-            annotations=listed.annotations,
-        )
-
-    async def run(
-        self, arguments: dict[str, Any], context: Context[Any, Any], convert_result: bool = False
-    ) -> types.CallToolResult:
-        """Carry out a call. Nothing but results, our own refusals and protocol errors leaves here."""
         try:
-            data = await self.fn(arguments, context)
+            data = await self._board.call(name, arguments, token=_principal(), progress=progress)
             return types.CallToolResult(
-                content=[types.TextContent(text=_compact(data))], structured_content=data
+                content=[types.TextContent(text=text_of(data))], structured_content=data
             )
         except Refused as refusal:
             return refused(refusal)
@@ -112,43 +143,64 @@ class OpTool(SdkTool):
             raise
         except Exception:
             reference = secrets.token_hex(4)
-            log.exception("%s failed, reference %s", self.name, reference)
+            log.exception("%s failed, reference %s", name[:64], reference)
             return refused(InternalError(ref=reference))
 
+    async def list_resources(self) -> list[types.Resource]:
+        return [*await self._resources.of_caller(_principal()), *await super().list_resources()]
 
-class CallboardServer(MCPServer[Any]):
-    """The SDK's server over one board: each caller sees the tools that it may call."""
+    async def list_resource_templates(self) -> list[types.ResourceTemplate]:
+        return [*self._resources.templates(), *await super().list_resource_templates()]
 
-    def __init__(self, board: Board, *, auth: AuthSettings | None = None) -> None:
-        super().__init__(
-            "callboard",
-            title="callboard",
-            description="Coordination for crews of coding agents: file locks, who is here, what happened.",
-            instructions=INSTRUCTIONS,
-            version=__version__,
-            tools=[OpTool.of(tool, board) for tool in board.tools.values()],
-            token_verifier=Verifier(board) if auth is not None else None,
-            auth=auth,
-            log_level="WARNING",
-            cache_hints={"tools/list": CacheHint(ttl_ms=LIST_TTL_MS, scope="private")},
-            middleware=[_in_our_words],
+    async def read_resource(
+        self, uri: Any, context: Context[Any, Any] | None = None
+    ) -> Iterable[ReadResourceContents] | types.InputRequiredResult:
+        if not str(uri).startswith(SCHEME):
+            return await super().read_resource(uri, context)
+        text = await self._resources.read(_principal(), str(uri))
+        return [ReadResourceContents(content=text, mime_type=MIME_TYPE)]
+
+    async def _complete(self, _: Request, params: types.CompleteRequestParams) -> types.CompleteResult:
+        """Values for an argument of a prompt, or for a part of a template, that the caller may read."""
+        begun = params.argument
+        if isinstance(params.ref, types.ResourceTemplateReference):
+            found = await self._resources.complete(_principal(), params.ref.uri, begun.name, begun.value)
+        else:
+            given = (params.context and params.context.arguments) or {}
+            try:
+                values = await prompts.complete(
+                    self._board, params.ref.name, begun.name, begun.value, given=given, token=_principal()
+                )
+            except NotFound as refusal:
+                raise MCPError(types.INVALID_PARAMS, refusal.message, refusal.as_data()) from refusal
+            found = types.Completion(values=values)
+        return types.CompleteResult(completion=found or types.Completion(values=[]))
+
+    async def _discover(self, ctx: Request, _: types.RequestParams) -> types.DiscoverResult:
+        """What the SDK would say, but for the prompts: their list cannot change."""
+        low = self._lowlevel_server
+        capable = low.get_capabilities(None, self._experimental, protocol_version=ctx.protocol_version)
+        fixed = capable.prompts and types.PromptsCapability(list_changed=False)
+        return types.DiscoverResult(
+            supported_versions=list(MODERN_PROTOCOL_VERSIONS),
+            capabilities=capable.model_copy(update={"prompts": fixed}),
+            instructions=self.instructions,
         )
-        self._board = board
 
-    async def list_tools(self) -> list[types.Tool]:
-        visible = {tool.name for tool in await self._board.visible_tools(_principal())}
-        return [tool for tool in await super().list_tools() if tool.name in visible]
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
-    ) -> types.CallToolResult | types.InputRequiredResult:
-        if name in self._board.tools:
-            return await super().call_tool(name, arguments, context)
-        try:
-            await self._board.call(name, arguments, token=_principal())
-        except Refused as refusal:
-            return refused(refusal)
-        raise RuntimeError("a tool that is not there was called")
+    async def list_prompts(self) -> list[types.Prompt]:
+        offered = [
+            types.Prompt(
+                name=prompt.name,
+                title=prompt.title,
+                description=prompt.description,
+                arguments=[
+                    types.PromptArgument(name=each.name, description=each.description, required=each.required)
+                    for each in prompt.parameters
+                ],
+            )
+            for prompt in prompts.offered(self._board.tools)
+        ]
+        return [*offered, *await super().list_prompts()]
 
     async def get_prompt(
         self,
@@ -156,9 +208,20 @@ class CallboardServer(MCPServer[Any]):
         arguments: dict[str, Any] | None = None,
         context: Context[Any, Any] | None = None,
     ) -> types.GetPromptResult | types.InputRequiredResult:
-        if name not in {prompt.name for prompt in await self.list_prompts()}:
-            raise MCPError(types.INVALID_PARAMS, "There is no such prompt.")
-        return await super().get_prompt(name, arguments, context)
+        if name in {prompt.name for prompt in await super().list_prompts()}:
+            return await super().get_prompt(name, arguments, context)
+        try:
+            written = await prompts.render(self._board, name, arguments or {}, token=_principal())
+        except InternalError:
+            raise
+        except Refused as refusal:
+            message = " ".join(filter(None, (refusal.message, refusal.hint)))
+            raise MCPError(types.INVALID_PARAMS, message, refusal.as_data()) from refusal
+        [prompt] = [prompt for prompt in prompts.PROMPTS if prompt.name == name]
+        return types.GetPromptResult(
+            description=prompt.description,
+            messages=[types.PromptMessage(role="user", content=types.TextContent(text=written))],
+        )
 
 
 class Bearer(AccessToken):
@@ -219,7 +282,7 @@ def published(tool: Tool[..., Any]) -> types.Tool:
 def refused(refusal: Refused) -> types.CallToolResult:
     """A refusal as agents read it."""
     return types.CallToolResult(
-        content=[types.TextContent(text=_compact({"error": refusal.as_data()}))], is_error=True
+        content=[types.TextContent(text=compact({"error": refusal.as_data()}))], is_error=True
     )
 
 
@@ -243,7 +306,3 @@ def _principal() -> Principal | None:
     """Whom the request at hand has authenticated as, over HTTP."""
     token = get_access_token()
     return token.principal if isinstance(token, Bearer) else None
-
-
-def _compact(data: Mapping[str, Any]) -> str:
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)

@@ -16,8 +16,9 @@ from typing import Annotated, Any
 import anyio
 from mcp import types
 from mcp.server.context import ServerRequestContext
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.prompts.base import UserMessage
+from mcp.server.subscriptions import ListenHandler
 from mcp.shared.exceptions import MCPError
 from pydantic import Field
 
@@ -33,24 +34,9 @@ Call = Context[Any, Any]
 Answer = str | types.InputRequiredResult
 
 
-class FixtureServer(CallboardServer):
-    """The product's server, in which whatever is called `test_…` is a fixture."""
-
-    async def list_tools(self) -> list[types.Tool]:
-        fixtures = [tool for tool in await MCPServer.list_tools(self) if tool.name.startswith("test_")]
-        return [*await super().list_tools(), *fixtures]
-
-    async def call_tool(
-        self, name: str, arguments: dict[str, Any], context: Call | None = None
-    ) -> types.CallToolResult | types.InputRequiredResult:
-        if name.startswith("test_"):
-            return await MCPServer.call_tool(self, name, arguments, context)
-        return await super().call_tool(name, arguments, context)
-
-
-def fixture_server(board: Board) -> FixtureServer:
+def fixture_server(board: Board) -> CallboardServer:
     """The product's server over a board, with every fixture."""
-    server = FixtureServer(board)
+    server = CallboardServer(board)
     add_content(server)
     add_notices(server)
     add_questions_of_the_handshake_era(server)
@@ -60,7 +46,7 @@ def fixture_server(board: Board) -> FixtureServer:
     return server
 
 
-def add_content(server: FixtureServer) -> None:
+def add_content(server: CallboardServer) -> None:
     """Every kind of content, and an error."""
     image = types.ImageContent(data=PNG, mime_type="image/png")
 
@@ -97,7 +83,7 @@ def add_content(server: FixtureServer) -> None:
         return region
 
 
-def add_notices(server: FixtureServer) -> None:
+def add_notices(server: CallboardServer) -> None:
     """What a server says beside its answer: progress, log lines, changes of its lists."""
 
     @server.tool(description="Reports progress three times.")
@@ -132,7 +118,7 @@ def add_notices(server: FixtureServer) -> None:
     server._lowlevel_server.add_request_handler("logging/setLevel", types.SetLevelRequestParams, set_level)
 
 
-def add_questions_of_the_handshake_era(server: FixtureServer) -> None:
+def add_questions_of_the_handshake_era(server: CallboardServer) -> None:
     """Requests from the server to the client, as they were until 2025-11-25."""
 
     async def elicited(context: Call, message: str, properties: Mapping[str, Any], *required: str) -> str:
@@ -177,7 +163,7 @@ def add_questions_of_the_handshake_era(server: FixtureServer) -> None:
         return "Elicitation completed: " + await elicited(context, "Please choose", asked)
 
 
-def add_questions(server: FixtureServer) -> None:
+def add_questions(server: CallboardServer) -> None:
     """Results that say which input is missing, as of 2026-07-28; the client calls again with it."""
     name = elicitation("What is your name?", name={"type": "string"})
     confirm = elicitation("Please confirm", ok={"type": "boolean"})
@@ -233,7 +219,7 @@ def add_questions(server: FixtureServer) -> None:
         return "done"
 
 
-def add_resources(server: FixtureServer) -> None:
+def add_resources(server: CallboardServer) -> None:
     """Resources of each kind, and subscriptions to them."""
 
     @server.resource("test://static-text", description="Text.", mime_type="text/plain")
@@ -259,9 +245,13 @@ def add_resources(server: FixtureServer) -> None:
 
     for method in ("resources/subscribe", "resources/unsubscribe"):
         server._lowlevel_server.add_request_handler(method, types.SubscribeRequestParams, accepted)
+    # What the fixtures change is told by the SDK's own bus, which the product has no use for.
+    server._lowlevel_server.add_request_handler(
+        "subscriptions/listen", types.SubscriptionsListenRequestParams, ListenHandler(server._subscriptions)
+    )
 
 
-def add_prompts(server: FixtureServer) -> None:
+def add_prompts(server: CallboardServer) -> None:
     """Prompts with each kind of content, one that needs input, and completion."""
 
     @server.prompt(description="Text.")

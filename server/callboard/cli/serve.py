@@ -23,6 +23,9 @@ def serve(
         typer.Option(metavar="[HOST:PORT]", help="Serve HTTP instead of stdio. Default: 127.0.0.1:8765."),
     ] = None,
     db: DbOption = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="A folder of the repository, where a client starts this elsewhere.")
+    ] = None,
     agent: Annotated[
         str | None, typer.Option(envvar="CALLBOARD_AGENT", help="Bind this process to one agent.")
     ] = None,
@@ -61,6 +64,12 @@ def serve(
     renew: Annotated[
         bool, typer.Option(help="Renew the leases of connected stdio agents while their client lives.")
     ] = True,
+    channel: Annotated[
+        bool,
+        typer.Option(
+            "--channel", help="stdio, one agent: push its new messages to Claude Code. Experimental."
+        ),
+    ] = False,
     allow_network: Annotated[
         bool, typer.Option("--allow-network-fs", help="Accept a network file system, at the price of speed.")
     ] = False,
@@ -71,6 +80,7 @@ def serve(
     )
     config = Config(
         db=db,
+        folder=folder or Path.cwd(),
         transport="stdio" if http is None else "http",
         agent=agent,
         token=secret_from(token_file),
@@ -88,7 +98,9 @@ def serve(
             if lock_delay is not None:
                 await board.set_lock_delay(lock_delay)
             if http is None:
-                await _serve_stdio(board)
+                await _serve_stdio(board, channel)
+            elif channel:
+                raise ValueError("--channel pushes over the pipe of one client; over HTTP there is none.")
             else:
                 await _serve_http(board, http, auth, public_url, allow_host or [], allow_origin or [])
             tasks.cancel_scope.cancel()
@@ -120,12 +132,18 @@ def _said(board: Board, where: str, trust: str) -> None:
     )
 
 
-async def _serve_stdio(board: Board) -> None:
+async def _serve_stdio(board: Board, pushed: bool) -> None:
     from callboard import stdio
+    from callboard.channel import Channel
     from callboard.mcp_server import CallboardServer
 
+    channel = Channel(board) if pushed else None
     _said(board, "stdio", "L1" if board.principal else "L0")
-    await stdio.serve(CallboardServer(board))
+    async with anyio.create_task_group() as tasks:
+        if channel is not None:
+            tasks.start_soon(channel.run)
+        await stdio.serve(CallboardServer(board, channel=channel))
+        tasks.cancel_scope.cancel()
 
 
 async def _serve_http(
