@@ -54,8 +54,9 @@ class StruckBoard(Board):
         if tool not in WRITING or tool in self.strikes:
             return await super().call(tool, token=token, **arguments)
         arguments.setdefault("request_key", f"struck {tool}")
-        if "agent_id" in arguments and tool != "register_agent":
-            await super().call("whoami", agent_id=arguments["agent_id"])  # its sign of life, once and for all
+        if tool != "register_agent":  # its sign of life, once and for all
+            named = {name: arguments[name] for name in ("agent_id",) if name in arguments}
+            await super().call("whoami", token=token, **named)
         await self.settle()
         # A page that cannot be spilled while check_in reads leaves SQLite's connection unable to begin ever
         # after: the one step in thousands at which a fault outlived its call.
@@ -90,4 +91,4 @@ async def test_each_tool_stands_whole_or_not_at_all_at_whichever_step_the_disk_f
     assert board.strikes.keys() == WRITING
     print(f"{sum(board.strikes.values())} faults under {len(board.strikes)} tools: {dict(board.strikes)}")
     # A strike that only the folding of the log meets, behind the answer, ends a tool's turn early.
-    assert sum(board.strikes.values()) > 80 // STRIDE * len(WRITING)
+    assert sum(board.strikes.values()) > 60 // STRIDE * len(WRITING)
