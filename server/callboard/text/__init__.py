@@ -13,7 +13,10 @@ from difflib import SequenceMatcher
 from heapq import nsmallest
 from typing import Final, NamedTuple
 
+from callboard.text.searching import Term, fts_query, index_words, search_terms
+
 __all__ = [
+    "Term",
     "duration_seconds",
     "fault",
     "fold_name",
@@ -22,6 +25,7 @@ __all__ = [
     "nearest",
     "neutralise",
     "redact",
+    "search_terms",
 ]
 
 # --- What a reader may see ---
@@ -345,68 +349,3 @@ def duration_seconds(text: str) -> int:
     if found is None:
         raise ValueError('A duration is a number of seconds, or a text such as "90s", "5m", "2h" or "1d".')
     return int(found[1]) * _SECONDS[found[2]]
-
-
-# --- Search ---
-
-# A word as the tokenizer unicode61 sees it: letters and digits, with the accents that it strips.
-_WORD = re.compile(r"[^\W_](?:[^\W_]|[\u0300-\u036f])*")
-_HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_COMPOUND = re.compile(r"\w+(?:[./\\:]+\w+)*")
-_QUERY = re.compile(r'"([^"]*)"|[^\s"]+')
-_MAX_QUERY: Final = 4_096
-_MAX_TERMS: Final = 64
-_LONGEST_NAME: Final = 100
-
-
-def fts_query(text: str) -> str | None:
-    """Return a MATCH expression of SQLite FTS5 that looks for any of the words in a plain text.
-
-    Identifiers and paths are looked for whole, as a phrase, and by their parts; a quoted phrase stays one;
-    the last word, unless quoted, may be the beginning of a longer one. What FTS5 takes for operators and
-    wildcards are words here or nothing, so no text is an error. None when the text holds no word. Only the
-    first 4,096 characters and 64 terms are used. Meant for tables with
-    `tokenize = "porter unicode61 remove_diacritics 2"`.
-    """
-    terms: list[str] = []
-    ending: list[str] = []
-    for found in _QUERY.finditer(text[:_MAX_QUERY]):
-        words = _WORD.findall(found[0])
-        if not words:
-            continue
-        whole = " ".join(words)
-        if found[1] is not None:
-            terms.append(whole)
-            ending = []
-        else:
-            parts = _parts(words)
-            terms += [whole, *words, *parts]
-            ending = [whole, words[-1], parts[-1]]
-    if not terms:
-        return None
-    # One letter begins too many words to be worth a search, unless it is of a script where it may be a word.
-    open_terms = {term.lower() for term in ending if len(term) > 1 or not term.isascii()}
-    unique = list(dict.fromkeys(term.lower() for term in terms))[:_MAX_TERMS]
-    return " OR ".join(f'"{term}" *' if term in open_terms else f'"{term}"' for term in unique)
-
-
-def index_words(text: str) -> str:
-    """Return the parts of the identifiers and paths in a text, to be indexed beside it; "" without any.
-
-    `parseConfig` gives `parse Config`, and `src/read_file.py` gives `src read file py`. Each identifier is
-    taken once, with its parts in their order, so that a phrase finds them. Humps are those of ASCII letters.
-    """
-    names = dict.fromkeys(_COMPOUND.findall(text))
-    split = (_parts(_WORD.findall(name)) for name in names)
-    return " ".join(" ".join(parts) for parts in split if len(parts) > 1)
-
-
-def _parts(words: list[str]) -> list[str]:
-    """Split words at their humps; what is too long for a name is a key or a hash, and stays whole."""
-    parts: list[str] = []
-    for word in words:
-        if word.islower() or len(word) > _LONGEST_NAME:
-            parts.append(word)
-        else:
-            parts += _HUMP.split(word)
-    return parts
