@@ -128,6 +128,7 @@ def test_a_channel_that_cannot_be_is_refused_at_the_start(
 
 def test_no_channel_is_announced_unasked(tmp_path: Path) -> None:
     with Place(tmp_path).piped("--agent", "ann") as process:
+        assert process.stdin is not None and process.stdout is not None
         process.stdin.write(json.dumps(OPENING["legacy"][0]).encode() + b"\n")
         process.stdin.flush()
         answered = json.loads(process.stdout.readline())

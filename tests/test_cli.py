@@ -2,13 +2,11 @@
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import apsw
@@ -17,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from callboard import __version__, identity
 from callboard.cli import app
+from tests import terminal
 
 SERVER = Path(__file__).resolve().parents[1] / "server"
 ROOT = SERVER.parent
@@ -86,25 +85,7 @@ def test_a_persons_token_has_a_persons_rights_and_an_agents_a_workers(run: Run) 
 
 def at_a_terminal(typed: str, *arguments: str) -> str:
     """What a command says to a person who types this at its terminal."""
-    master, terminal = pty.openpty()
-    command = [sys.executable, "-m", "callboard", *arguments]
-    child = subprocess.Popen(
-        command,
-        stdin=terminal,
-        stdout=terminal,
-        stderr=terminal,
-        env=os.environ | {"PYTHONPATH": str(SERVER)},
-    )
-    os.close(terminal)
-    os.write(master, typed.encode())
-    said = b""
-    # A terminal whose other end is closed reads as an input error.
-    with suppress(OSError):
-        while chunk := os.read(master, 4096):
-            said += chunk
-    os.close(master)
-    child.wait(60)
-    return said.decode()
+    return terminal.run(typed, *arguments).said
 
 
 def test_a_persons_token_is_made_by_a_person_only(run: Run, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.hearing import ERAS, client_of
 
 Json = dict[str, Any]
 
-READS = {
+READS: dict[str, tuple[str, dict[str, Any]]] = {
     "callboard://inbox/ann": ("list_messages", {"direction": "received", "status": "queued"}),
     "callboard://briefing/ann": ("get_briefing", {}),
     "callboard://locks": ("list_file_locks", {"include_waiters": True}),

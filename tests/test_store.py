@@ -15,9 +15,10 @@ import apsw
 import pytest
 
 from callboard import storefile
+from callboard.about import Durability
 from callboard.connection import BUSY_SECONDS
 from callboard.errors import Conflict, Refused, StoreBusy
-from callboard.store import Command, Durability, Row, Store, Tx
+from callboard.store import Command, Row, Store, Tx
 from callboard.worker import GROUP_LIMIT
 from tests.conftest import Counted, TurnedClock
 from tests.failing_disk import FailingDisk

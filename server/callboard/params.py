@@ -4,6 +4,7 @@ A description is read by every agent with every list of tools, so it is short; a
 breaks is told in our own sentence.
 """
 
+import json
 import math
 import re
 from dataclasses import dataclass
@@ -17,13 +18,22 @@ from callboard import text
 
 TEXT_BYTES = 16 * 1024
 MESSAGE_BYTES = 256 * 1024
+ESCAPED_BYTES = 480 * 1024
+"""A message as the JSON in which its reader gets it, whole and in one frame (`frames.FRAME_BYTES`). Only one
+that is nearly all quotes, backslashes or newlines is longer than that without being too long in itself."""
+
+OBJECT_BYTES = 16 * 1024
+"""A JSON object as text: whoever lists such objects shows them whole."""
+
 NAME_CHARACTERS = 200
 DEPTH = 32
 """How deep the lists and objects of a JSON argument may be nested."""
 
 AGENT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 KEBAB_CASE = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+NOTE_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_. -]*[A-Za-z0-9_.-])?")
 RECEIPT = re.compile(r"[0-9]{1,16}\.[0-9a-f]{8}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 EMOJI = re.compile(
     # A key cap; a flag; or a picture, in a colour or a style, joined with others.
     "[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{2}|"
@@ -110,6 +120,25 @@ class Duration(Text):
 
 
 @dataclass(frozen=True, slots=True)
+class Body(Text):
+    """The text of a message, which its reader gets whole."""
+
+    most: int = MESSAGE_BYTES
+
+    def check(self, value: str) -> str:
+        Text.check(self, value)
+        if 2 * len(value.encode()) > ESCAPED_BYTES:  # no character that stays takes more than two for one
+            size = len(json.dumps(text.neutralise(value)[0], ensure_ascii=False).encode())
+            if size > ESCAPED_BYTES:
+                raise PydanticCustomError(
+                    "too_large",
+                    "{size} {unit}",
+                    {"size": size, "unit": "bytes as JSON", "limit": ESCAPED_BYTES},
+                )
+        return value
+
+
+@dataclass(frozen=True, slots=True)
 class PathText(Text):
     """A path argument; `dispatch` gives it its canonical name before the operation sees it."""
 
@@ -128,10 +157,31 @@ class RepoPath(str):
     is_file: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class FolderText(PathText):
+    """A folder argument; `dispatch` finds the repository around it before the operation sees it."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            lambda value: Folder(self.check(value)), core_schema.str_schema(strict=True)
+        )
+
+
+class Folder(str):
+    """The canonical root of a repository, and the project that it stands for by itself."""
+
+    project_id: str = ""
+
+
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Refuse an object that would not come back from the store as the JSON that was sent."""
     if (fault := _fault_within(value, DEPTH)) is not None:
         raise PydanticCustomError("object", "{rule}", {"rule": fault})
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size > OBJECT_BYTES:
+        raise PydanticCustomError(
+            "too_large", "{size} {unit}", {"size": size, "unit": "bytes", "limit": OBJECT_BYTES}
+        )
     return value
 
 
@@ -166,100 +216,122 @@ AgentId = Annotated[str, _agent("Agent id")]
 Successor = Annotated[str, _agent("Who leads your crew next, if you lead it")]
 LeadId = Annotated[str, _agent("The crew's lead")]
 RoleId = Annotated[
-    str, _formed("Role id, see list_roles", 64, KEBAB_CASE, "must be kebab-case like code-reviewer")
+    str, _formed("Role id", 64, KEBAB_CASE, "must be kebab-case like code-reviewer")
 ]
-ProjectId = Annotated[str, _named("Project id; yours if absent")]
+ProjectId = Annotated[str, _named("Yours if absent")]
 TeamId = Annotated[str, _named("Team id")]
-SessionId = Annotated[str, _named("Your program's own session id")]
+SessionId = Annotated[str, _named("Client's session")]
 Model = Annotated[str, _named("Model name")]
 Provider = Annotated[str, _named("Model provider")]
 Recipient = Annotated[str, _named("Agent id, role, or human:NAME")]
 ConversationId = Annotated[str, _named("Conversation id")]
 GroupName = Annotated[str, _named("Group name"), AfterValidator(_as_shown)]
-GroupMessageId = Annotated[str, _named("Message of the group")]
+GroupMessageId = Annotated[str, _named("Message id")]
 Members = Annotated[list[AgentId], Field(min_length=1, max_length=100, description="Agent ids")]
 FirstMembers = Annotated[list[AgentId], Field(max_length=100, description="Agent ids")]
 StandingRoles = Annotated[
     list[RoleId], Field(max_length=100, description="Roles whose agents, also later ones, are members")
 ]
-Mentions = Annotated[list[AgentId], Field(max_length=100, description="Members it concerns")]
+Mentions = Annotated[list[AgentId], Field(max_length=100, description="Agent ids")]
 TimerId = Annotated[str, _named("Timer id")]
-TimerTarget = Annotated[str, _agent("Agent id or role to remind; you if absent")]
+TimerTarget = Annotated[str, _agent("Agent id or role")]
 Capability = Annotated[str, _named("A capability")]
 TaskId = Annotated[str, _named("Task id", 100)]
 Dependency = Annotated[str, _named("Id")]
 DependsOn = Annotated[
-    list[Dependency], Field(max_length=100, description="Ids of tasks to finish first, or decision:<id>")
+    list[Dependency], Field(max_length=100, description="Task ids, or decision:<id>")
 ]
 Dependencies = Annotated[
     list[Dependency], Field(min_length=1, max_length=100, description="Task ids, or decision:<id>")
 ]
 TaskIds = Annotated[list[TaskId], Field(max_length=500, description="Task ids")]
 DelegationId = Annotated[str, _named("Delegation id")]
-CallId = Annotated[str, _named("Id of the model call: counts once")]
+DecisionId = Annotated[str, _named("Decision id")]
+CallId = Annotated[str, _named("Counts once")]
+SessionRowId = Annotated[int, _whole("Session", 1, 2**53)]
+SettingKey = Annotated[str, _named("Key")]
+MemoryKey = Annotated[str, _named("Key"), AfterValidator(_as_shown)]
+NoteKey = Annotated[
+    str,
+    _formed(
+        "Key", NAME_CHARACTERS, NOTE_KEY, "must be letters, digits, '_', '.', '-' and spaces between them"
+    ),
+]
+LessonKey = Annotated[str, _named("Name or path it is about"), AfterValidator(_as_shown)]
+LessonId = Annotated[int, _whole("Id", 1, 2**53)]
 
 # Words
 Name = Annotated[str, _named("Display name")]
 Title = Annotated[str, _named("Title")]
+ProjectName = Annotated[str, _named("Name", 100)]
+SettingValue = Annotated[str, Text("New value, as JSON")]
 Reason = Annotated[str, Text("Why", blank=True)]
 Work = Annotated[str, Text("What to do")]
-Context = Annotated[str, Text("What there is to know for it", blank=True)]
+Context = Annotated[str, Text("Background", blank=True)]
+Option = Annotated[str, _named("Option", 2_000)]
+Options = Annotated[list[Option], Field(max_length=20, description="What was weighed")]
 Outcome = Annotated[str, Text("What came of it")]
-Output = Annotated[str, Text("The result itself, or where it is", blank=True)]
-WhyNeeded = Annotated[str, Text("Why; the others read it")]
-MessageText = Annotated[str, Text("The text", most=MESSAGE_BYTES)]
-Summary = Annotated[str, Text("What you are doing or have done")]
+Output = Annotated[str, Text("Result, or where it is", blank=True)]
+WhyNeeded = Annotated[str, Text("Why")]
+MessageText = Annotated[str, Body("The text")]
+Summary = Annotated[str, Text("What you do or did")]
 Description = Annotated[str, Text("Description", blank=True)]
 Prompt = Annotated[str, Text("System prompt", blank=True)]
 Colour = Annotated[str, _named("Colour such as #3fb950", 32)]
 Icon = Annotated[str, _named("One emoji", 16)]
 Emoji = Annotated[str, _formed("One emoji", 16, EMOJI, "must be one emoji")]
+Digest = Annotated[str, _formed("Of what you read", 64, SHA256, "must be the digest of get_decision")]
 Label = Annotated[str, _named("Label")]
-Reminder = Annotated[str, Text("What the reminder says")]
-ActionType = Annotated[str, _named("Kind of action, such as file_edit")]
+Reminder = Annotated[str, Text("Text")]
+ActionType = Annotated[str, _named("Such as file_edit")]
 Keyword = Annotated[str, _named("A word")]
-SearchText = Annotated[str, _named("Plain words to search for", 500)]
+MemoryText = Annotated[str, Text("Text")]
+PlanStep = Annotated[str, Text("Step", most=2_000)]
+SearchText = Annotated[str, _named("Plain words", 500)]
 
 # Where
-FilePath = Annotated[RepoPath, PathText("File, directory (src/) or glob (src/**/*.py)")]
-PathPrefix = Annotated[RepoPath, PathText("Only at or below this directory")]
+FilePath = Annotated[RepoPath, PathText("File, src/ or src/**/*.py")]
+PathPrefix = Annotated[RepoPath, PathText("Directory")]
 FilePaths = Annotated[
-    list[FilePath], Field(min_length=1, max_length=100, description="Files, directories or globs")
+    list[FilePath], Field(min_length=1, max_length=100, description="Paths")
 ]
+ProjectFolder = Annotated[Folder, FolderText("Its repository's folder")]
 TaskFile = Annotated[RepoPath, PathText("Path")]
 TaskFiles = Annotated[
-    list[TaskFile], Field(max_length=500, description="Files, directories or globs it will change")
+    list[TaskFile], Field(max_length=500, description="What it will change")
 ]
 
 # How long, how many
-Ttl = Annotated[int, _whole("Lease in seconds", 5, 86_400)]
+Ttl = Annotated[int, _whole("Seconds", 5, 86_400)]
 Priority = Annotated[int, _whole("Larger first", -(2**63), 2**63 - 1)]
-ClaimEpoch = Annotated[int, _whole("claim_epoch of your claim", 1, 2**53)]
-Version = Annotated[int, _whole("The version that you read", 1, 2**53)]
-WaitSeconds = Annotated[int, _whole("Wait up to this long for your turn", 0, 50)]
-QueueSeconds = Annotated[int, _whole("Keep your place this long after the call", 0, 3600)]
-Fence = Annotated[int, _whole("The fence of your lease", 1, 2**53)]
+ClaimEpoch = Annotated[int, _whole("Of your claim", 1, 2**53)]
+Version = Annotated[int, _whole("As you read it", 1, 2**53)]
+SettingVersion = Annotated[int, _whole("As you read it", 0, 2**53)]
+WaitSeconds = Annotated[int, _whole("Wait for your turn", 0, 50)]
+QueueSeconds = Annotated[int, _whole("Keep your place", 0, 3600)]
+Fence = Annotated[int, _whole("Your fence", 1, 2**53)]
 Tokens = Annotated[int, _whole("Tokens", 0, 10**12)]
 Usd = Annotated[float, Field(description="US dollars", ge=0, le=1_000_000, allow_inf_nan=False, strict=True)]
-NewsWait = Annotated[int, _whole("Wait up to this long if there is nothing yet", 0, 50)]
-Visibility = Annotated[int, _whole("How long the receipts hold", 1, 43_200)]
+NewsWait = Annotated[int, _whole("Wait if there is nothing", 0, 50)]
+Visibility = Annotated[int, _whole("Till it comes again", 1, 43_200)]
 DelaySeconds = Annotated[int, _whole("Not before this many seconds", 0, 86_400)]
-MessageLifetime = Annotated[str, Duration('How long it may wait, such as "2h"; 3d if absent')]
-Delay = Annotated[str, Duration('How long from now, such as "5m"', shortest=5)]
+MessageLifetime = Annotated[str, Duration('Such as "2h"; 3d if absent')]
+Delay = Annotated[str, Duration('Such as "5m"', shortest=5)]
 MessageId = Annotated[int, _whole("Message id", 1, 2**53)]
-AckIds = Annotated[list[MessageId], Field(max_length=200, description="Message ids to acknowledge first")]
+AckIds = Annotated[list[MessageId], Field(max_length=200, description="Message ids done with")]
 Receipt = Annotated[str, _formed("A message's receipt", 32, RECEIPT, "must be a receipt of receive_messages")]
 Receipts = Annotated[list[Receipt], Field(min_length=1, max_length=200, description="Receipts")]
-Limit = Annotated[int, _whole("At most this many", 1, 200)]
-AfterId = Annotated[int, _whole("Cursor: next_after_id", 0, 2**53)]
-AfterName = Annotated[str, _named("Cursor: next_after_id")]
+Limit = Annotated[int, _whole("How many", 1, 200)]
+MaxTokens = Annotated[int, _whole("Budget", 100, 16_000)]
+AfterId = Annotated[int, _whole("next_after_id", 0, 2**53)]
+AfterName = Annotated[str, _named("next_after_id")]
 BeforeId = Annotated[int, _whole("Only entries before this id", 1, 2**53)]
 Since = Annotated[
-    str, _formed("UTC time like 2026-01-31T12:00:00Z", 32, UTC, "must be like 2026-01-31T12:00:00Z")
+    str, _formed("UTC: 2026-01-31T12:00:00Z", 32, UTC, "must be like 2026-01-31T12:00:00Z")
 ]
 
 # Objects
 Object = Annotated[dict[str, Any], AfterValidator(_storable), Field(description="JSON object")]
-Capabilities = Annotated[list[Capability], Field(max_length=100, description="What you are good at")]
+Capabilities = Annotated[list[Capability], Field(max_length=100, description="Your skills")]
 
 RequestKey = Annotated[str, _named("Retry key")]

@@ -15,6 +15,7 @@ from typing import Any, Generic, Literal, ParamSpec, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 
 from callboard.errors import Refused
+from callboard.frames import RESULT_BYTES
 from callboard.identity import Caller
 from callboard.params import CallerId, PathText, RequestKey
 from callboard.store import Tx
@@ -263,13 +264,17 @@ def portable(schema: dict[str, Any]) -> dict[str, Any]:
         for key, value in node.items():
             if key == "title" and isinstance(value, str):
                 continue
+            if key == "items" and "description" in node and isinstance(value, dict):
+                value = {name: fact for name, fact in value.items() if name != "description"}
             if key == "properties":
                 clean[key] = {name: flat(item, inside) for name, item in value.items()}
             else:
                 clean[key] = flat(value, inside)
         if clean.get("type") == "object" and "properties" in clean:
             clean["additionalProperties"] = False
-        if clean.get("default") in ("", 0) or clean.get("default") is False:
+        if clean.get("additionalProperties") is True:
+            del clean["additionalProperties"]  # what a schema allows that says nothing
+        if "default" in clean and clean["default"] in ("", 0, None):
             del clean["default"]  # to leave it out says as much
         if clean.get("type") == "integer" and clean.get("maximum", 0) >= COPIED_FROM:
             del clean["maximum"], clean["minimum"]
@@ -277,9 +282,6 @@ def portable(schema: dict[str, Any]) -> dict[str, Any]:
 
     return typing.cast(dict[str, Any], flat(schema, ()))
 
-
-RESULT_BYTES = 56 * 1024
-"""Entries of one page of a list; with what stands around them a reply stays under 64 KiB."""
 
 E = TypeVar("E", bound=Result)
 

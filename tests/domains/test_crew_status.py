@@ -93,7 +93,7 @@ async def test_the_server_names_its_store_and_says_whether_it_is_well(board: Boa
 
 
 async def test_every_view_of_a_large_crew_keeps_its_size(board: Board) -> None:
-    """60 agents and 1,000 tasks: each answer stays below 64 KiB, and costs less than a second of processor."""
+    """60 agents and 1,000 tasks: each answer stays below 64 KiB, and costs less than a second."""
     lea = await board.agent("lea", role="lead")
     agents = [await board.agent(f"dev-{number:02}") for number in range(60)]
     for level in range(2):

@@ -8,7 +8,7 @@ from apsw import Connection
 
 from callboard.domains.locks import leases, tickets
 from callboard.frames import RESULT_BYTES
-from callboard.lockname import name_of
+from callboard.lockname import name_of, neighbourhood
 from callboard.store import Query
 from tests.conftest import Board, Boards, TurnedClock
 from tests.domains.test_lock_queue import waits
@@ -137,7 +137,7 @@ def steps(db: Connection, query: Query[Any], name: str) -> int:
         return False
 
     db.set_progress_handler(count, 1)
-    list(db.execute(query.sql, {"now": 0, "but": "", "agent_id": "ann"} | leases.neighbourhood(name)))
+    list(db.execute(query.sql, {"now": 0, "but": "", "agent_id": "ann"} | neighbourhood(name)))
     db.set_progress_handler(None)
     return counted
 

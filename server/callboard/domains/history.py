@@ -368,8 +368,7 @@ def log_activity(
 ) -> LogEntry:
     """Leave a note in the crew's ledger: progress, a finding, a problem.
 
-    What tools do is recorded by itself; this is for what they cannot see. Others read it with
-    list_activity.
+    What tools do is recorded by itself. list_activity reads it.
     """
     if (size := len(json.dumps(details or {}, ensure_ascii=False).encode())) > DETAILS_BYTES:
         raise TooLarge(
@@ -423,7 +422,7 @@ def list_activity(
         "action_type": action_type,
         "project_id": project_id or caller.project_id,
         "lead_id": caller.lead_id,
-        "every_crew": caller.kind == "human",
+        "every_crew": caller.reads_all_crews,
         "since": padded(since),
         "until": padded(until),
         "limit": limit + 1,
@@ -445,7 +444,7 @@ def latest_of(tx: Tx, caller: Caller, agent_id: str, limit: int) -> list[Activit
         action_type=None,
         project_id=caller.project_id,
         lead_id=caller.lead_id,
-        every_crew=caller.kind == "human",
+        every_crew=caller.reads_all_crews,
         since=None,
         until=None,
         limit=limit,

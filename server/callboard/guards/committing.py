@@ -92,7 +92,7 @@ def run(event: str, arguments: list[str], around: Surroundings, told: TextIO, er
         repository = Repository.find(top)
         with opened(around.store(repository.root), around.moment) as reader:
             agents = asking.find_agents(reader, around)
-            commit = Commit(reader, repository, agents)
+            commit = Commit(reader, reader.at_home(repository), agents)
             if event == "pre-commit":
                 found = commit.before_commit(git.staged(top))
             else:

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from callboard import globs
+from callboard import globs, lockname
 from callboard.guards import asking
 from callboard.guards.asking import Surroundings
 from callboard.guards.clients import CLIENTS, OCCASIONS, Answer, Client, Occasion, Told, read
@@ -85,7 +85,7 @@ def _before_edit(told: Told, around: Surroundings) -> Answer:
 def _check(repository: Repository, file: Named, told: Told, around: Surroundings) -> Answer:
     store = around.store(repository.root)
     with opened(store, around.moment) as reader:
-        holds = reader.holds(file.name)
+        holds = reader.holds(lockname.name_of(reader.at_home(repository).project_id, file.path))
         agents = asking.find_agents(reader, around, told.session)
         others = [hold for hold in holds if hold.agent_id not in agents]
         if others and agents:

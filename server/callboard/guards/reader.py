@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import apsw
 
 from callboard import globs, lockname
+from callboard.repository import Repository
 from callboard.unusable import Unusable, translate
 
 APPLICATION_ID = 1667396196
@@ -98,6 +99,7 @@ UNTOLD = """
      LIMIT 1
 """
 SETTING = "SELECT value FROM settings WHERE key = :key"
+PROJECT = "SELECT id FROM projects WHERE cwd = :root AND status <> 'archived'"
 LOSSES = """
     SELECT id, details, timestamp FROM activity_log
      WHERE action_type IN ('lock_expired', 'lock_force_released') AND project_id = :project_id
@@ -109,7 +111,7 @@ GRANTS_SINCE = """
      WHERE action_type = 'lock_acquired' AND project_id = :project_id AND id > :id
      ORDER BY id DESC LIMIT 2000
 """
-STATEMENTS = (HOLDS, HELD_IN, PIPES, OF_SESSION, UNTOLD, SETTING, LOSSES, GRANTS_SINCE)
+STATEMENTS = (HOLDS, HELD_IN, PIPES, OF_SESSION, UNTOLD, SETTING, PROJECT, LOSSES, GRANTS_SINCE)
 """All of them, for a test that prepares each against the schema."""
 
 
@@ -119,6 +121,11 @@ class Reader:
     def __init__(self, db: apsw.Connection, now: int) -> None:
         self._db = db
         self._now = now
+
+    def at_home(self, repository: Repository) -> Repository:
+        """The repository under the id of the project that works in it: one that was moved keeps its own."""
+        project_id = self._db.execute(PROJECT, {"root": str(repository.root)}).get
+        return repository if project_id is None else repository._replace(project_id=str(project_id))
 
     def holds(self, name: str) -> list[Hold]:
         """Everything in force that overlaps a canonical name, whoever holds it."""

@@ -145,7 +145,7 @@ LATEST = Latest.query("""
 
 def find(tx: Tx, caller: Caller, name: str) -> Group:
     """A group that the caller may read. Raises NotFound, and Conflict for a human who must say which."""
-    if caller.kind == "human":
+    if caller.reads_all_crews:
         groups = tx.all(GROUPS_OF_PROJECT, name=name, project_id=caller.project_id, agent_id=caller.agent_id)
         if len(groups) > 1:
             raise Conflict(
@@ -187,13 +187,13 @@ def archived(name: str) -> GroupArchived:
 
 def is_above(caller: Caller) -> bool:
     """Whether the caller sees the groups that it is not in."""
-    return caller.kind in ("lead", "human")
+    return caller.kind == "lead" or caller.reads_all_crews
 
 
 def _names(tx: Tx, caller: Caller) -> list[str]:
     rows = tx.all(
         NAMES,
-        human=caller.kind == "human",
+        human=caller.reads_all_crews,
         all=is_above(caller),
         project_id=caller.project_id,
         lead_id=caller.lead_id,

@@ -144,9 +144,9 @@ def send_group_message(
     reply_to: GroupMessageId | None = None,
     mentions: Mentions | None = None,
 ) -> Posted:
-    """Say something in a group; every other member gets it in its inbox, with priority if mentioned.
+    """Say something in a group: it reaches each member's inbox.
 
-    group_archived when it is closed, unknown_recipient for a mention of who is no member.
+    Those mentioned get it first.
     """
     group = groups.find_open(tx, caller, group_name)
     if reply_to is not None:
@@ -238,11 +238,11 @@ def read_group_messages(
     after_id: AfterId | None = None,
     limit: Limit = 50,
     newest_first: Annotated[bool, Field(description="Newest first")] = False,
-    mark_read: Annotated[bool, Field(description="Not unread any more")] = True,
+    mark_read: Annotated[bool, Field(description="Mark as read")] = True,
 ) -> GroupMessages:
-    """Read what was said in a group, from the beginning or after a message, with reactions.
+    """Read what was said in a group, with reactions.
 
-    after_id is a seq: last_read_id of list_chat_groups for what is new, next_after_id to go on.
+    after_id is a seq: last_read_id of list_chat_groups for what is new.
     """
     group = groups.find(tx, caller, group_name)
     posts = tx.all(

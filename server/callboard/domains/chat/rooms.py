@@ -24,7 +24,7 @@ MOST_GROUPS = 10_000
 PREVIEW = 200
 """Characters of a group's last message that the list of groups shows."""
 
-IncludeArchived = Annotated[bool, Field(description="Also archived ones")]
+IncludeArchived = Annotated[bool, Field(description="Archived too")]
 
 
 class Count(Row):
@@ -256,7 +256,7 @@ def list_chat_groups(
         agent_id=caller.agent_id,
         project_id=caller.project_id,
         lead_id=caller.lead_id,
-        human=caller.kind == "human",
+        human=caller.reads_all_crews,
         all=groups.is_above(caller),
         archived=include_archived,
         preview=PREVIEW,

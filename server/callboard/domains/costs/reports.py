@@ -133,7 +133,7 @@ def report_task_costs(
 
     Costs of no task stand under _unattributed. A cost_usd that is absent is unknown, not zero.
     """
-    human = caller.kind == "human"
+    human = caller.reads_all_crews
     crew = lead_id or caller.lead_id
     if not human and crew != caller.lead_id:
         crew = ""  # another crew's costs read like those of no crew

@@ -124,7 +124,7 @@ def record_task_cost(
 ) -> Recorded:
     """Report the tokens and dollars that you used.
 
-    They count for the named task, else for the one you run. Leave out what you do not know.
+    For the named task, else yours. Leave out what you do not know.
     """
     agent = roster.get(tx, caller.agent_id, project_id=caller.project_id)
     task_id, note = _attributed(tx, caller, dag_task_id)

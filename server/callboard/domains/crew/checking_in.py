@@ -66,9 +66,9 @@ class CheckedIn(Result):
 
 @tool(writes=True, profile="core", waits_on="inbox")
 def check_in(tx: Tx, caller: Caller, wait_seconds: NewsWait = 0) -> CheckedIn | NotYet:
-    """Begin a turn: renews what you hold, hands out your messages, tells what is yours and what changed.
+    """Begin a turn: renews what you hold, hands out messages, tells what is yours and what changed.
 
-    Acknowledge them as in receive_messages. It waits for a message or for work.
+    Acknowledge as in receive_messages.
     """
     if caller.role and caller.kind != "human":
         roster.seen(tx, caller.agent_id, through_pipe=caller.stdio)

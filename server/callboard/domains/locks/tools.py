@@ -58,7 +58,7 @@ MOST_LEASES = 1_000
 MOST_TICKETS = 100
 """Requests with which one agent may wait."""
 
-LockMode = Annotated[Mode, Field(description="exclusive to edit, shared to keep others from editing")]
+LockMode = Annotated[Mode, Field(description="shared: read only")]
 
 
 # Asking for locks
@@ -194,10 +194,9 @@ def acquire_file_lock(
     queue_seconds: QueueSeconds = 0,
     task_id: TaskId | None = None,
 ) -> Granted | NotYet | LockHeld:
-    """Take the lease on a file, directory or glob before you edit it, or refresh the one you hold.
+    """Take the lease on a file, directory or glob before you edit it, or refresh yours.
 
-    Refused with lock_held while another agent's lease overlaps: then wait with wait_seconds, keep a
-    place with queue_seconds, or message the holder. Pass the returned fence on with what you write.
+    lock_held: wait with wait_seconds, keep a place with queue_seconds, or message the holder.
     """
     request = _request(caller, [file_path], mode, ttl_seconds, reason, task_id)
     taken = _acquire(tx, request, wait_seconds, queue_seconds)
@@ -222,8 +221,7 @@ def acquire_file_locks(
 ) -> GrantedAll | NotYet | LockHeld:
     """Take the leases on several paths at once: all of them or none.
 
-    Use it when one change spans files; taking them one by one can end in a deadlock. Refused like
-    acquire_file_lock, naming the path that stands against it.
+    One by one they can deadlock. Refused like acquire_file_lock.
     """
     taken = _acquire(
         tx, _request(caller, file_paths, mode, ttl_seconds, reason, task_id), wait_seconds, queue_seconds
@@ -263,9 +261,9 @@ def renew_file_lock(
 
 @tool(writes=True, idempotent=True, profile="core")
 def release_file_lock(tx: Tx, caller: Caller, file_path: FilePath, fence: Fence | None = None) -> Released:
-    """Give a lease back as soon as you have written; who waits for it is granted at once.
+    """Give a lease back as soon as you have written; who waits for it gets it.
 
-    Releasing what nobody holds answers released: false. Another agent's lock is refused with not_owner.
+    released: false when nobody held it; not_owner for another's.
     """
     name = name_of(caller.project_id, file_path)
     held = tx.all(leases.HELD_AT, file_path=name, now=tx.now)
@@ -381,9 +379,9 @@ def list_file_locks(
     limit: Limit = 50,
     after_id: AfterId | None = None,
 ) -> LockPage:
-    """List the leases in force in your project, oldest first; filter by holder or directory.
+    """List the leases in force in your project.
 
-    Look here before you plan work on files. Go on with after_id = next_after_id.
+    Look before you plan work on files.
     """
     if path_prefix is not None and path_prefix != "**" and not globs.is_literal(path_prefix):
         raise InvalidPath(

@@ -33,10 +33,8 @@ from callboard.tool import Result, fitted, tool
 NAMED = 5
 """Recipients that the ledger's line of a message names; its details hold all."""
 
-Urgency = Annotated[Priority, Field(description="high and urgent are read first")]
-SentType = Annotated[
-    Literal["agent_message", "delegation_result"], Field(description="What it is to its reader")
-]
+Urgency = Annotated[Priority, Field(description="Read first if high")]
+SentType = Annotated[Literal["agent_message", "delegation_result"], Field(description="Kind")]
 Direction = Annotated[Literal["received", "sent"], Field(description="Only what you received or sent")]
 StatusFilter = Annotated[Status, Field(description="queued: not acknowledged; expired: ended with a reason")]
 
@@ -98,10 +96,9 @@ def send_message(
     expires_in: MessageLifetime | None = None,
     request_key: RequestKey | None = None,
 ) -> Sent:
-    """Send a message to an agent, or to every member of your crew with a role. It waits until acknowledged.
+    """Send a message to an agent, or to all of your crew with a role.
 
-    Answer with reply_to, the id of a message that you received or sent. unknown_recipient names the
-    nearest; agent_terminated means that it has left. list_messages tells what became of it.
+    Answer with reply_to. list_messages tells what became of it.
     """
     if reply_to is not None:
         _check_own(tx, caller, reply_to)

@@ -112,13 +112,12 @@ def set_timer(
     message: Reminder,
     delay: Delay | None = None,
     fire_at: Since | None = None,
-    repeat: Annotated[bool, Field(description="Again after each delay")] = False,
+    repeat: Annotated[bool, Field(description="Repeat each delay")] = False,
     target_agent_id: TimerTarget | None = None,
 ) -> TimerView:
-    """Be reminded later, through your inbox: once after delay or at fire_at, or again and again.
+    """Be reminded through your inbox: after delay or at fire_at, within 30 days.
 
-    Give delay or fire_at, at most 30 days ahead. It outlives restarts. Only a lead reminds others of its
-    crew. quota_exceeded at 100 pending timers: cancel_timer.
+    Only a lead reminds others. quota_exceeded at 100: cancel_timer.
     """
     fire = _first_time(tx, delay, fire_at, repeat=repeat)
     lead_id = _lead_of_target(tx, caller, target_agent_id)
