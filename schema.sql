@@ -324,6 +324,16 @@ CREATE TRIGGER _activity_log_keeps_unsealed_rows BEFORE DELETE ON activity_log
 WHEN NOT EXISTS (SELECT 1 FROM _activity_seals WHERE old.seq BETWEEN first_seq AND last_seq)
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
 
+-- How much happened on a day, of the entries that left the ledger in sealed segments. Scope: crew.
+CREATE TABLE _activity_days (
+    day TEXT NOT NULL,                      -- `YYYY-MM-DD`, UTC
+    project_id TEXT NOT NULL,
+    lead_id TEXT NOT NULL,                  -- '' = all crews of the project
+    action_type TEXT NOT NULL,
+    entries INTEGER NOT NULL,
+    PRIMARY KEY (day, project_id, lead_id, action_type)
+) STRICT, WITHOUT ROWID;
+
 -- How far each reader has caught up with the ledger. Scope: store.
 CREATE TABLE _activity_cursors (
     reader TEXT NOT NULL PRIMARY KEY,       -- an agent's id or a person's name

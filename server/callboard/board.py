@@ -17,7 +17,17 @@ from typing import Any, Literal
 import anyio
 from apsw import apsw_version, sqlite_lib_version
 
-from callboard import __version__, identity, process, removal, replay, storefile
+from callboard import (
+    __version__,
+    audit,
+    identity,
+    process,
+    removal,
+    replay,
+    retention,
+    storefile,
+    upkeep,
+)
 from callboard.about import Durability, Serving
 from callboard.catalog import select
 from callboard.clock import Clock, HostClock, Ids, random_ids
@@ -49,6 +59,15 @@ TIDY_MS = 60_000
 
 CHECK_MS = 6 * 3600 * 1000
 """How often the store's pages are looked through for damage, while it is small enough for that."""
+
+ANCHOR_MS = 10_000
+"""How often it is asked whether the ledger's end is to be anchored."""
+
+IDLE_MS = 30_000
+"""A log that was not written for so long is folded into the store's file and cut."""
+
+DAILY_MS = 600_000
+"""How often it is asked whether the daily reading through is due."""
 
 LAST_WORDS_SECONDS = 0.3
 """How long an ending process tries to record its end."""
@@ -124,18 +143,19 @@ class Board:
         *,
         token: Principal | None = None,
         person: str | None = None,
+        crew: str | None = None,
         progress: Progress | None = None,
         sign_of_life: bool = True,
     ) -> dict[str, Any]:
         """Carry out one call. `token` is whom the caller has authenticated as, if it has; `person` who has
-        typed a confirmation at the terminal of this command; without `sign_of_life` it is the server that
-        calls, by itself.
+        typed a confirmation at the terminal of this command; `crew` the one that a person or the operator
+        has in mind; without `sign_of_life` it is the server that calls, by itself.
 
         Raises `Refused`, and ValueError for a person in a process that serves agents.
         """
         if person is not None and self.config.transport != "cli":
             raise ValueError("Only a command has a person at its terminal.")
-        claim = replace(self._claim(token), person=person)
+        claim = replace(self._claim(token), person=person, crew=crew)
         return await self._dispatch.call(name, arguments, claim, progress, sign_of_life=sign_of_life)
 
     def named(self, token: Principal | None = None) -> str | None:
@@ -249,15 +269,30 @@ class Board:
 
         return await self.store.write(removed)
 
+    async def prune(self, days: int | None = None, *, person: str | None = None) -> retention.Pruned:
+        """Delete what is over, for a person as in `remove_project`. `days` shortens every longer limit.
+
+        Raises HumanRequired, and what `retention.prune` raises.
+        """
+        claim = replace(self._claim(None), person=person)
+
+        def allowed(tx: Tx) -> Caller:
+            caller = identity.identify(tx, claim, project_id=self.repository.project_id)
+            identity.authorize(caller, operation="prune", who="human", writes=True)
+            return caller
+
+        return await retention.prune(self.store, await self.store.read(allowed), days)
+
     async def health(self) -> dict[str, object]:
         """Whether the store can be used, as of now; never from memory."""
         facts: dict[str, object] = {"ok": True, "version": __version__, "sqlite": sqlite_lib_version()}
         facts |= {"apsw": apsw_version(), "durability": self.config.durability}
         try:
             facts |= await self.store.health()
+            facts |= await upkeep.last_check(self.store)
         except Refused as refusal:
             return facts | {"ok": False, "error": refusal.as_data()}
-        return facts
+        return facts | {"ok": not facts.get("integrity_broken")}
 
     @property
     def _operator(self) -> Caller:
@@ -284,6 +319,9 @@ class Board:
             tasks.start_soon(self._every, PROCESSES_MS, self._look_for_processes)
             tasks.start_soon(self._every, TIDY_MS, self._tidy)
             tasks.start_soon(self._every, CHECK_MS, self._check)
+            tasks.start_soon(self._every, ANCHOR_MS, self._anchor)
+            tasks.start_soon(self._every, IDLE_MS, upkeep.IdleLog(self.store).fold)
+            tasks.start_soon(self._every, DAILY_MS, self._check_daily)
             if self.config.transport == "stdio" and self.config.renew:
                 tasks.start_soon(self._every, RENEWAL_MS, self._renew)
 
@@ -317,9 +355,15 @@ class Board:
             principal = self.principal
             await self.store.write(partial(crew.renew, agent_ids=due, principal=principal))
 
+    async def _anchor(self) -> None:
+        await upkeep.anchor(self.store, audit.anchor_file(self.store.info.store_id))
+
     async def _check(self) -> None:
         if self.store.info.path.stat().st_size <= storefile.CHECK_LIMIT:
             await self.store.check()
+
+    async def _check_daily(self) -> None:
+        await upkeep.check_daily(self.store)
 
     async def _tidy(self) -> None:
         def tidied(tx: Tx) -> None:

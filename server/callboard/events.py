@@ -126,6 +126,8 @@ CORE_KINDS = frozenset(
         "lesson_added",
         "lesson_marked",
         "lesson_forgotten",
+        "activity_sealed",
+        "rows_pruned",
         "token_created",
         "token_revoked",
     ]

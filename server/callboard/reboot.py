@@ -58,7 +58,8 @@ CARRY_OVER: tuple[str, ...] = (
         moving=("renew_until_boot_ms",),
     ),
     # A place in the queue (enqueued_, call_until_, queue_until_boot_ms) ends with the call and the agent
-    # behind it.
+    # behind it; its paths are named, as references are not enforced before a store is ready.
+    "DELETE FROM _lock_waiter_paths",
     "DELETE FROM _lock_waiters",
     # A path rests for seconds (until_boot_ms), less than a boot takes.
     "DELETE FROM _lock_delays",

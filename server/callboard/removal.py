@@ -78,6 +78,7 @@ KEPT: Mapping[str, str] = {
     "_processes": "the store's",
     "activity_log": "a ledger: what happened stays",
     "_activity_seals": "the ledger's",
+    "_activity_days": "the ledger's",
     "_events": "the outbox: read at once and soon swept",
 }
 """The tables of which nothing is deleted, and why."""

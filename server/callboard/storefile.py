@@ -68,8 +68,12 @@ __all__ = [
     "back_up",
     "connect",
     "has_moved",
+    "locate",
+    "make_file",
+    "opened",
     "prepare",
     "rebase",
+    "sync_folder",
     "translate",
 ]
 
@@ -125,9 +129,9 @@ def prepare(
     """
     _check_library(apsw.sqlite_lib_version())
     with refusals(path):
-        path, kind = _locate(path, allow_network, mountinfo)
-        _make_file(path)
-        with _opened(path) as db:
+        path, kind = locate(path, allow_network, mountinfo)
+        make_file(path)
+        with opened(path) as db:
             # A refusal changes nothing: closing does not even fold the log of a crashed server into the file.
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, _has_content(path, "-wal"))
             unborn = _is_unborn(db, path)
@@ -141,7 +145,7 @@ def prepare(
             _check_schema(db, path)
             _set_journal_mode(db, "delete" if mounts.is_shared(kind) else "wal")
             if created:
-                _sync_folder(path.parent)
+                sync_folder(path.parent)
             _carry_over(db, boot_id, boot_ms, now)
             info = StoreInfo(
                 path=path,
@@ -157,7 +161,7 @@ def prepare(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[apsw.Connection]:
+def opened(path: Path) -> Iterator[apsw.Connection]:
     """A connection for a while. It has not read anything yet."""
     db = open_hardened(path, BUSY_SECONDS, lambda: False)
     try:
@@ -177,7 +181,7 @@ def _check_library(version: str) -> None:
         )
 
 
-def _locate(path: Path, allow_network: bool, mountinfo: Path) -> tuple[Path, str]:
+def locate(path: Path, allow_network: bool = False, mountinfo: Path = mounts.MOUNTINFO) -> tuple[Path, str]:
     """Where the store really is, and on which file system. Of missing folders only `.callboard` is made."""
     folder = path.parent
     own = folder.name == ".callboard"
@@ -236,7 +240,7 @@ def _read_only(folder: Path, so: str) -> str:
     )
 
 
-def _make_file(path: Path) -> None:
+def make_file(path: Path) -> None:
     """An empty file that only its owner reads. It is made without opening it, so that no descriptor is ever
     closed beside a connection; a system that cannot do so opens it, which is sound while nobody else knows
     the file."""
@@ -429,17 +433,21 @@ def _migrate(
     return int(before)
 
 
-def back_up(source: Path, target: Path) -> None:
+def back_up(
+    source: Path, target: Path, look: Callable[[apsw.Connection, apsw.Connection], None] | None = None
+) -> None:
     """Copy a store in one step of all pages; the copy appears only once it is found sound and safe on disk.
 
     One step, because a copy in several would start again with every commit of others. Writers wait for
-    nothing in WAL mode. Raises apsw errors, and `Damaged` where the copy is not sound.
+    nothing in WAL mode. `look` compares the source, still at the moment of the copy, with the copy, and may
+    refuse or change it. Raises apsw errors, and `Damaged` where the copy is not sound.
     """
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
-    _make_file(draft)
+    make_file(draft)
     try:
-        with _opened(source) as there, _opened(draft) as here:
+        with opened(source) as there, opened(draft) as here:
+            there.execute("BEGIN; SELECT count(*) FROM sqlite_schema")  # reading is what fixes the moment
             copying = here.backup("main", there, "main")
             try:
                 copying.step(-1)
@@ -449,11 +457,13 @@ def back_up(source: Path, target: Path) -> None:
             findings = here.execute("PRAGMA integrity_check(3)").get
             if findings != "ok" or here.execute("SELECT * FROM pragma_foreign_key_check").get:
                 raise Damaged(f"A copy of the store {source} is not sound: {findings}. {RESTORE}")
+            if look is not None:
+                look(there, here)
         # No connection knows the draft any more, so it may be opened. Renaming does not bring bytes to disk.
         with draft.open("rb") as file:
             os.fsync(file.fileno())
         draft.replace(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
     finally:
         draft.unlink(missing_ok=True)
 
@@ -466,7 +476,7 @@ def _drop_old_backups(path: Path) -> None:
         copy.unlink(missing_ok=True)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable: S6."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -6,7 +6,25 @@ from typing import Annotated
 import typer
 
 from callboard import __version__
-from callboard.cli import call, demo, generate, serve, tokens
+from callboard.cli import (
+    audit,
+    backup,
+    call,
+    decisions,
+    demo,
+    doctor,
+    dump,
+    generate,
+    guard,
+    hook,
+    importing,
+    projects,
+    prune,
+    serve,
+    settings,
+    setup,
+    tokens,
+)
 
 DEFAULT_HTTP = "127.0.0.1:8765"
 
@@ -18,9 +36,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("serve")(serve.serve)
+app.command("init")(setup.init)
+app.command("uninstall")(setup.uninstall)
+app.command("doctor")(doctor.doctor)
 app.command("call")(call.call)
 app.command("demo")(demo.demo)
+app.command("hook")(hook.hook)
+app.add_typer(guard.app, name="guard")
 app.add_typer(tokens.app, name="token")
+app.add_typer(decisions.app, name="decisions")
+app.add_typer(projects.app, name="projects")
+app.add_typer(settings.app, name="settings")
+app.command("backup")(backup.back_up)
+app.command("restore")(backup.restore)
+app.command("integrity")(backup.check)
+app.command("export")(dump.export)
+app.command("import")(importing.load)
+app.command("prune")(prune.prune)
+app.add_typer(audit.app, name="audit")
 app.command("manifests")(generate.manifests)
 app.command("schema")(generate.schema_page)
 

@@ -1,6 +1,10 @@
-"""What the commands share: the options that name a store, and how a command ends badly."""
+"""What the commands share: the options that name a store, who is at the terminal, how a command ends."""
 
+import json
 import os
+import pwd
+import re
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -51,6 +55,48 @@ def on_board(
     except* (Unusable, ValueError, Refused) as group:
         message = str(first_of(group))
     fail(message)
+
+
+async def asked(
+    board: Board, tool: str, arguments: dict[str, Any], person: str | None = None
+) -> dict[str, Any] | Refused:
+    """Call a tool, for a person at the terminal if there is one; a refusal is an answer too."""
+    try:
+        return await board.call(tool, arguments, person=person)
+    except Refused as refusal:
+        return refusal
+
+
+def answered(answer: dict[str, Any] | Refused, *, as_json: bool) -> dict[str, Any]:
+    """The result of a call. A refusal goes to standard error and ends the command with the exit code 2."""
+    if isinstance(answer, Refused):
+        refuse(answer, as_json=as_json)
+    return answer
+
+
+def refuse(refusal: Refused, *, as_json: bool) -> NoReturn:
+    """End with a refusal on standard error and the exit code 2."""
+    if as_json:
+        typer.echo(json.dumps({"error": refusal.as_data()}, ensure_ascii=False), err=True)
+    else:
+        typer.echo(f"callboard: {' '.join(filter(None, (refusal.message, refusal.hint)))}", err=True)
+    raise typer.Exit(2)
+
+
+def need_terminal() -> None:
+    """A person is at the terminal, or the command ends: an agent with a shell has pipes."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        fail("this needs a person: a terminal, or a person's token (--token-file).")
+
+
+def typed(word: str, to_do: str) -> str:
+    """Who is at the terminal, by the name of the account, once they have typed a word to do something; or
+    the command ends. A program that plays a terminal under the same account is not told from a person."""
+    need_terminal()
+    if typer.prompt(f"Type {word} {to_do}", default="", show_default=False, err=True).strip() != word:
+        fail("not confirmed; nothing was changed.")
+    name = re.sub(r"[^A-Za-z0-9._-]", "-", pwd.getpwuid(os.getuid()).pw_name).lstrip("._-")[:64]
+    return name or str(os.getuid())
 
 
 def first_of(group: BaseExceptionGroup[Any]) -> BaseException:
