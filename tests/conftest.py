@@ -212,6 +212,14 @@ class Board:
         await self.opened.sweep()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the product keeps outside its store, anchors and receipts, lands in a folder of the tests."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 # The store's file alone, for the tests of what stands under the board.
 
 
