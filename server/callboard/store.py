@@ -31,6 +31,7 @@ from callboard.errors import (
     StoreUnavailable,
 )
 from callboard.events import Event, Notice, Signal
+from callboard.tally import Tally
 from callboard.worker import Job, Worker, deliver
 
 T = TypeVar("T")
@@ -241,6 +242,7 @@ class Store:
         self.durability: Durability = durability
         self.on_commit: Callable[[list[Event | Signal]], None] = lambda events: None
         self.serving = Serving()
+        self.tally = Tally()
         self._clock = clock
         self._ids = ids
         self._process_id = process_id
@@ -315,6 +317,10 @@ class Store:
             wal_bytes=log_file.stat().st_size if log_file.exists() else 0,
             damage=self._damage,
         )
+
+    def queued(self) -> dict[str, int]:
+        """How many operations wait for each of the two threads."""
+        return {"writer": self._writer.jobs.qsize(), "reader": self._reader.jobs.qsize()}
 
     def stop_taking(self) -> None:
         """Refuse whatever is submitted from now on. To be called on the event loop, before `close`: a job
@@ -401,6 +407,7 @@ class Store:
             events = [event for job in done if job.tx for event in job.tx.events]
             self._logged_pages = 0
             db.execute("COMMIT")
+            self.tally.committed(len(done))
         finally:
             # An error between the operations leaves the transaction open, and the next could not begin.
             if db.in_transaction:
@@ -415,6 +422,8 @@ class Store:
         commit, and all that was committed stands in the log until then."""
         try:
             db.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            log.debug("another process folds the log just now")
         except apsw.Error as error:
             log.warning("the log could not be folded: %s", self._noted(typed(error)))
 
