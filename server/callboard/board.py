@@ -218,6 +218,20 @@ class Board:
 
         return await self.store.write(revoked)
 
+    async def rotate_token(self, key_id: str) -> str:
+        """A new token for a valid one, which ends at once; a person's by a person only. Raises NotFound,
+        Unauthenticated, HumanRequired."""
+
+        def rotated(tx: Tx) -> str:
+            store_id = self.store.info.store_id
+            token = identity.rotate_token(tx, key_id, store_id=store_id, by=self.principal)
+            told = f"rotated token {key_id}, now {token.split('.')[2]}"
+            tx.tell(Event("roster", "token_rotated", told, subject=key_id))
+            settle(tx, self._operator)
+            return token
+
+        return await self.store.write(rotated)
+
     async def visible_tools(self, token: Principal | None = None) -> list[Tool[..., Any]]:
         """The tools that a principal may call, in the catalogue's order. Whom nothing but arguments
         identify sees everything that is not a human's alone."""

@@ -103,6 +103,8 @@ class Claim:
     """Whether it came from the command line, whose user may read without being anybody."""
     person: str | None = None
     """Who has typed a confirmation at the terminal of the command that calls."""
+    crew: str | None = None
+    """The crew that a person or the operator, who belong to none, has in mind."""
 
     @property
     def scope(self) -> Scope | None:
@@ -176,6 +178,16 @@ class Member(Row):
     led_by: str | None
 
 
+class Crew(Row):
+    lead_id: str
+
+
+CREW_OF_PROJECT = Crew.query("""
+    SELECT lead_id FROM _crews WHERE project_id = :project_id AND lead_id = :lead_id
+""")
+CREWS_OF_PROJECT = Crew.query("""
+    SELECT lead_id FROM _crews WHERE project_id = :project_id ORDER BY lead_id LIMIT 1000
+""")
 MEMBER = Member.query("""
     SELECT a.agent_id, a.role, a.project_id, a.lead_id, a.status, a.terminated_at, c.led_by
       FROM agent_roster AS a LEFT JOIN _crews AS c ON c.lead_id = a.lead_id
@@ -195,7 +207,7 @@ def kind_of(member: Member, scope: Scope | None) -> Kind:
 def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
     """The caller as the roster knows it now; `project_id` is where those belong who are not on it.
 
-    Raises UnknownCaller, UnknownAgent, AgentTerminated, IdentityMismatch.
+    Raises UnknownCaller, UnknownAgent, AgentTerminated, IdentityMismatch, NotFound.
     """
     if (named := claim.named()) is None:
         raise UnknownCaller(
@@ -207,13 +219,14 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
     if claim.token is not None:
         _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
     if scope == "human":
-        return Caller(
-            agent_id, "human", project_id, project_id, "human", source, scope, claim.stdio, project_id
-        )
+        crew = _crew_in_mind(tx, claim, project_id)
+        return Caller(agent_id, "human", project_id, crew, "human", source, scope, claim.stdio, project_id)
     member = tx.one(MEMBER, agent_id=agent_id)
     if member is None:
         if scope == "observer" or (agent_id == OPERATOR and claim.operator):
-            return replace(nobody(claim, project_id=project_id), role="observer", kind="observer")
+            crew = _crew_in_mind(tx, claim, project_id)
+            observer = nobody(claim, project_id=project_id)
+            return replace(observer, lead_id=crew, role="observer", kind="observer")
         raise UnknownAgent(
             f"No agent {agent_id} is on the roster.",
             agent_id=agent_id,
@@ -236,6 +249,23 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
         scope,
         claim.stdio,
         project_id,
+    )
+
+
+def _crew_in_mind(tx: Tx, claim: Claim, project_id: str) -> str:
+    """The crew that somebody without one looks at; without any in mind, that of no lead. Raises NotFound."""
+    if claim.crew is None:
+        return project_id
+    if tx.one(CREW_OF_PROJECT, project_id=project_id, lead_id=claim.crew) is not None:
+        return claim.crew
+    crews = [crew.lead_id for crew in tx.all(CREWS_OF_PROJECT, project_id=project_id)]
+    near = text.nearest(claim.crew, crews)
+    raise NotFound(
+        f"There is no crew {claim.crew} in this project.",
+        hint=f"Did you mean {near[0]}?" if near else "See callboard status for the crews.",
+        kind="crew",
+        given=claim.crew,
+        near=near or None,
     )
 
 
@@ -353,6 +383,27 @@ def revoke_token(tx: Tx, key_id: str) -> bool:
     if tx.one(CREDENTIAL, key_id=key_id) is None:
         raise NotFound(f"There is no token {key_id}.", kind="token", given=key_id)
     return tx.run(REVOKE, key_id=key_id, at=tx.at) == 1
+
+
+def rotate_token(tx: Tx, key_id: str, *, store_id: str, by: Principal | None) -> str:
+    """A new token in the place of a valid one, for the same principal with the same scope and end. The old
+    one ends in the same transaction. A person's is rotated by a person. Raises NotFound, HumanRequired, and
+    Unauthenticated for one that has ended."""
+    old = tx.one(CREDENTIAL, key_id=key_id)
+    if old is None:
+        raise NotFound(f"There is no token {key_id}.", kind="token", given=key_id)
+    _check_valid(tx, old)
+    if old.kind == "human" and (by is None or by.kind != "human"):
+        raise HumanRequired("A person's token is rotated with a person's token (--token-file).")
+    tx.run(REVOKE, key_id=key_id, at=tx.at)
+    return issue_token(
+        tx,
+        kind=old.kind,
+        name=old.principal,
+        scope=old.scope,
+        store_id=store_id,
+        expires_unix_ms=old.expires_unix_ms,
+    )
 
 
 def authenticate(tx: Tx, token: str, *, store_id: str) -> Principal:

@@ -25,6 +25,7 @@ from callboard.cli import (
     setup,
     tokens,
 )
+from callboard.cli.views import lists, mail, status, tail, tasks
 
 DEFAULT_HTTP = "127.0.0.1:8765"
 
@@ -39,6 +40,17 @@ app.command("serve")(serve.serve)
 app.command("init")(setup.init)
 app.command("uninstall")(setup.uninstall)
 app.command("doctor")(doctor.doctor)
+app.command("status")(status.status)
+app.command("agents")(lists.agents)
+app.command("tasks")(tasks.tasks)
+app.command("locks")(lists.locks)
+app.command("inbox")(mail.inbox)
+app.command("send")(mail.send)
+app.command("groups")(lists.groups)
+app.command("knowledge")(lists.knowledge)
+app.command("search")(lists.search)
+app.command("costs")(lists.costs)
+app.command("tail")(tail.tail)
 app.command("call")(call.call)
 app.command("demo")(demo.demo)
 app.command("hook")(hook.hook)

@@ -150,6 +150,7 @@ async def _serve_http(
     board: Board, address: str, auth: bool, public_url: str | None, hosts: list[str], origins: list[str]
 ) -> None:
     from callboard import http
+    from callboard.http import metrics
     from callboard.mcp_server import CallboardServer, auth_settings
 
     host, _, port = address.rpartition(":")
@@ -166,7 +167,8 @@ async def _serve_http(
     http.check_bind(settings)
     own_url = public_url or f"http://{address}"
     server: Any = CallboardServer(board, auth=auth_settings(own_url) if auth else None)
-    app = http.build_app(server, settings, health=board.health)
+    measured = metrics.route(board, auth=auth)
+    app = http.build_app(server, settings, health=board.health, more=[measured])
 
     def ready(url: str) -> None:
         _said(board, f"{url}/mcp", "L1" if auth else "L0")

@@ -14,7 +14,7 @@ from callboard.cli.common import DbOption, fail, on_board, secret_from
 from callboard.clock import utc_text
 from callboard.params import AGENT_ID
 
-app = typer.Typer(help="Bearer tokens: make, list and revoke them.", no_args_is_help=True)
+app = typer.Typer(help="Bearer tokens: make, list, rotate and revoke them.", no_args_is_help=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -124,3 +124,22 @@ def revoke(key_id: str, db: DbOption = None) -> None:
 
     ended = on_board(db, work)
     typer.echo(f"Token {key_id} is revoked." if ended else f"Token {key_id} was revoked before.")
+
+
+@app.command("rotate")
+def rotate(
+    key_id: str,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar="CALLBOARD_TOKEN_FILE", help="To rotate a person's: the token of a person."),
+    ] = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a new token in the place of one, with the same rights and end. The old one ends at once."""
+
+    async def work(board: Board) -> str:
+        return await board.rotate_token(key_id)
+
+    token = on_board(db, work, token=secret_from(token_file))
+    typer.echo(json.dumps({"token": token}) if as_json else token)

@@ -279,7 +279,12 @@ def get_agent_plan(
     if version is not None and (plan is None or plan.version != version):
         plan = tx.one(EARLIER_PLAN, **_readable(caller, owner), version=version)
         if plan is None:
-            raise NotFound(f"{owner} has no plan of version {version}.", kind="plan", given=version)
+            raise NotFound(
+                f"{owner} has no plan of version {version}.",
+                hint="Leave version out to read the present one.",
+                kind="plan",
+                given=version,
+            )
     others = None
     if whole_crew:
         rows = tx.all(PLANS_OF_CREW, lead_id=caller.lead_id, agent_id=owner, limit=PLAN_ENTRIES)

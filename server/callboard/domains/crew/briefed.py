@@ -163,7 +163,7 @@ def gathered(
     to_do = list(_next(tx, caller, unread, claims, held, ready, any_task=bool(counts)))
     sections = [
         Section("next", "check_in", 5, to_do),
-        Section("goal", "list_project_sessions", 1, _goal(session, texts)),
+        Section("goal", "get_project", 1, _goal(session, texts)),
         Section(
             "tasks",
             "get_dag_task",

@@ -125,7 +125,10 @@ def _check_successor(tx: Tx, agent: roster.Agent, successor_id: str) -> None:
         )
     if successor.status == "terminated":
         raise AgentTerminated(
-            f"{successor_id} has left.", agent_id=successor_id, since=successor.terminated_at
+            f"{successor_id} has left.",
+            hint="See list_agents.",
+            agent_id=successor_id,
+            since=successor.terminated_at,
         )
 
 

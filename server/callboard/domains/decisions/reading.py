@@ -75,7 +75,7 @@ class DecisionDetail(DecisionLine):
     agent_role: str
     lead_id: str
     project_id: str
-    rationale: str = Field(description="Between fences")
+    rationale: str | None = Field(default=None, description="Between fences")
     options: list[str] = Field(description="Between fences")
     reason: str | None = Field(default=None, description="Why it was resolved so, between fences")
     assurance: Assurance | None = Field(default=None, description="How sure it is that a person resolved it")
@@ -168,7 +168,7 @@ def get_decision(tx: Tx, caller: Caller, decision_id: DecisionId) -> DecisionDet
         agent_role=decision.agent_role,
         lead_id=decision.lead_id,
         project_id=decision.project_id,
-        rationale=quotes.quote(decision.rationale),
+        rationale=quotes.quote(decision.rationale) if decision.rationale else None,
         options=[quotes.quote(choice) for choice in choices],
         reason=quotes.quote(decision.reason) if decision.reason else None,
         assurance=decision.assurance,

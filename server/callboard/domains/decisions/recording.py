@@ -173,6 +173,7 @@ def withdraw_decision(tx: Tx, caller: Caller, decision_id: DecisionId, reason: W
     if decision.agent_id != caller.agent_id:
         raise NotOwner(
             f"{decision.agent_id} has recorded the decision {decision_id}.",
+            hint="Ask its author, or record a decision that supersedes it.",
             object=decision_id,
             owner=decision.agent_id,
         )

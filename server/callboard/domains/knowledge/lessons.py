@@ -166,7 +166,12 @@ def add_collective_memory(
             rule = "or standing is required"
             raise InvalidArguments(f"value {rule}.", fields=[{"field": "value", "rule": rule}])
         if lesson is None:
-            raise NotFound(f"There is no {category}/{key}.", kind="collective_memory", given=key)
+            raise NotFound(
+                f"There is no {category}/{key}.",
+                hint="Give its value to add it, or look for it with recall_collective_memory.",
+                kind="collective_memory",
+                given=key,
+            )
         marked = tx.one(MARK, id=lesson.id, **mark)
         assert marked is not None  # it was read in this transaction
         _tell(tx, "lesson_marked", f"marked {category}/{key} {standing}", marked)

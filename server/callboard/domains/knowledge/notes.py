@@ -147,7 +147,7 @@ class NoteView(Result):
     author: str = Field(serialization_alias="from", description="Who wrote it; set by the server")
     updated_at: str
     use_count: int | None = None
-    metadata: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = Field(default=None, description="Sentences between fences")
     current: bool = Field(description="False for an earlier value")
     earlier_versions: list[int] | None = None
     text: str = Field(description="Between fences")
@@ -230,10 +230,10 @@ def get_knowledge(
             hint="Look for it with search_knowledge.",
             kind="knowledge",
             given=key,
-            near=text.nearest(key, keys),
+            near=text.nearest(key, keys) or None,
             earlier_versions=earlier or None,
         )
-    quotes = Quotes(tx, [note.content])
+    quotes = Quotes(tx, [note.content, note.metadata or ""])
     return NoteView(
         category=category,
         key=key,
@@ -241,7 +241,7 @@ def get_knowledge(
         author=note.author,
         updated_at=note.updated_at if isinstance(note, Note) else note.replaced_at,
         use_count=note.use_count if isinstance(note, Note) else None,
-        metadata=json.loads(note.metadata) if note.metadata else None,
+        metadata=quotes.prose(json.loads(note.metadata)) if note.metadata else None,
         current=current,
         earlier_versions=earlier or None,
         text=quotes.quote(note.content),

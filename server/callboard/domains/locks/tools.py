@@ -318,6 +318,7 @@ def force_release_file_lock(tx: Tx, caller: Caller, file_path: FilePath, reason:
                 operation="force_release_file_lock",
                 needs="the lead of its crew",
                 caller_kind=caller.kind,
+                hint=f"Ask {lease.agent_id} with send_message, or wait for it with acquire_file_lock.",
             )
         leases.drop(tx, lease)
         leases.tell(

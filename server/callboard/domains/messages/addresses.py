@@ -54,7 +54,9 @@ def recipients(tx: Tx, caller: Caller, name: str) -> list[str]:
     if members:
         return members
     if agent is not None:
-        raise AgentTerminated(f"{name} has left.", agent_id=name, since=agent.terminated_at)
+        raise AgentTerminated(
+            f"{name} has left.", hint="See list_agents.", agent_id=name, since=agent.terminated_at
+        )
     person = name.removeprefix(HUMAN)
     if person != name and tx.one(PERSON, name=person) is not None:
         return [name]

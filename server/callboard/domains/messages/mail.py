@@ -81,7 +81,7 @@ def listed_of(message: Mail, quotes: Quotes) -> Listed:
 def _facts(message: Mail, quotes: Quotes) -> dict[str, Any]:
     payload: dict[str, Any] = json.loads(message.payload)
     body = message.group_text if message.group_text is not None else str(payload.pop("text", ""))
-    about = {key: value for key, value in payload.items() if value != body}
+    about = {key: value for key, value in payload.items() if not _is_told(value, body)}
     sender = message.source_agent_id or SERVER
     origin = "server" if sender == SERVER else "human" if sender.startswith("human:") else "agent"
     return {
@@ -99,3 +99,8 @@ def _facts(message: Mail, quotes: Quotes) -> dict[str, Any]:
         "text": quotes.quote(body),
         "about": quotes.prose(about) or None,
     }
+
+
+def _is_told(value: object, body: str) -> bool:
+    """Whether the text says a fact already: it is the text, or a passage of it and no mere name."""
+    return value == body or (isinstance(value, str) and any(map(str.isspace, value)) and value in body)

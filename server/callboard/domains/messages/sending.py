@@ -197,7 +197,9 @@ def _check_own(tx: Tx, caller: Caller, message_id: int) -> None:
     """Refuse an answer to a message that the caller neither sent nor received: it does not exist for it."""
     parties = tx.one(PARTIES, message_id=message_id)
     if parties is None or caller.agent_id not in (parties.target_agent_id, parties.source_agent_id):
-        raise NotFound(f"There is no message {message_id}.", kind="message", given=message_id)
+        raise NotFound(
+            f"There is no message {message_id}.", hint="See list_messages.", kind="message", given=message_id
+        )
 
 
 def _send(

@@ -67,9 +67,7 @@ class RetroView(Result):
     author: str = Field(serialization_alias="from", description="Who looked back; set by the server")
     created_at: str
     data: dict[str, Any] = Field(description="The lead's words, between fences")
-    figures: dict[str, Any] = Field(
-        description="Per agent and for the crew, with the basis of each; what nobody told is absent"
-    )
+    figures: dict[str, Any] = Field(description="Per agent and for the crew; what nobody told is absent")
 
 
 class Recorded(Result):
@@ -85,6 +83,7 @@ class Recorded(Result):
 
 class RetroPage(Result):
     retros: list[RetroView]
+    basis: dict[str, str] | None = Field(default=None, description="What the figures were counted from")
     mark: str | None = Field(default=None, description="What this reply's fences are made of")
     next_after_id: int | None = None
 
@@ -159,8 +158,13 @@ def list_session_retros(
     rows = tx.all(RETROS, lead_id=lead_id or caller.lead_id, after=after_id, limit=limit + 1)
     quotes = Quotes(tx, [row.data for row in rows])
     shown, more = fitted([_view(row, quotes) for row in rows], limit)
+    # Each retro says the same of its figures: the page says it once.
+    basis: dict[str, str] = {}
+    for row in rows[: len(shown)]:
+        basis |= json.loads(row.data)["figures"]["basis"]
     return RetroPage(
         retros=shown,
+        basis=basis or None,
         mark=quotes.mark if shown else None,
         next_after_id=shown[-1].retro_id if more else None,
     )
@@ -228,5 +232,5 @@ def _view(retro: Retro, quotes: Quotes) -> RetroView:
         author=retro.author,
         created_at=retro.created_at,
         data=quotes.prose(stored["data"]),
-        figures=stored["figures"],
+        figures={name: found for name, found in stored["figures"].items() if name != "basis"},
     )

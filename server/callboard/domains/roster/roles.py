@@ -10,9 +10,9 @@ from callboard import text
 from callboard.errors import Conflict, NotFound
 from callboard.events import Event
 from callboard.identity import Caller
-from callboard.params import Colour, Description, Icon, Model, Name, Prompt, RoleId
+from callboard.params import AfterName, Colour, Description, Icon, Limit, Model, Name, Prompt, RoleId
 from callboard.store import Command, Row, Tx
-from callboard.tool import Result, tool
+from callboard.tool import Result, fitted, tool
 
 
 class Role(Row):
@@ -25,6 +25,10 @@ class Role(Row):
     built_in: int
     model: str | None
     overridden: int
+
+
+class RoleName(Row):
+    id: str
 
 
 BUILT_IN: tuple[tuple[str, str, str, str, str, str], ...] = (
@@ -66,9 +70,11 @@ COLUMNS = """
     coalesce(o.icon, r.icon) AS icon, r.built_in, coalesce(o.model, r.model) AS model,
     o.id IS NOT NULL AS overridden
 """
-ROLES = Role.query(
-    f"SELECT {COLUMNS} FROM roles AS r LEFT JOIN _role_overrides AS o ON o.id = r.id ORDER BY r.id"
-)
+ROLES = Role.query(f"""
+    SELECT {COLUMNS} FROM roles AS r LEFT JOIN _role_overrides AS o ON o.id = r.id
+     WHERE r.id > :after ORDER BY r.id LIMIT :limit
+""")
+NAMES = RoleName.query("SELECT id FROM roles ORDER BY id")
 ROLE = Role.query(
     f"SELECT {COLUMNS} FROM roles AS r LEFT JOIN _role_overrides AS o ON o.id = r.id WHERE r.id = :id"
 )
@@ -149,8 +155,9 @@ class RoleView(Result):
     overridden: bool | None = None
 
 
-class RoleList(Result):
+class RolePage(Result):
     roles: list[RoleView]
+    next_after_id: str | None = None
 
 
 class RoleDeleted(Result):
@@ -163,7 +170,7 @@ def get(tx: Tx, role: str) -> Role:
     """A role. Raises NotFound with near names."""
     found = tx.one(ROLE, id=role)
     if found is None:
-        names = [row.id for row in tx.all(ROLES)]
+        names = [row.id for row in tx.all(NAMES)]
         near = text.nearest(role, names)
         raise NotFound(
             f"There is no role {role}.",
@@ -191,12 +198,14 @@ def restore_built_in(tx: Tx) -> None:
 
 
 @tool()
-def list_roles(tx: Tx, caller: Caller) -> RoleList:
+def list_roles(tx: Tx, caller: Caller, limit: Limit = 50, after_id: AfterName | None = None) -> RolePage:
     """List the roles that agents can register with: what each is for and how it is briefed.
 
     Fourteen come with the server; people may define more. Pick one before register_agent.
     """
-    return RoleList(roles=[_view(role) for role in tx.all(ROLES)])
+    rows = tx.all(ROLES, after=after_id or "", limit=limit + 1)
+    shown, more = fitted([_view(row) for row in rows], limit)
+    return RolePage(roles=shown, next_after_id=shown[-1].role if more else None)
 
 
 @tool(writes=True, idempotent=True, who="human")

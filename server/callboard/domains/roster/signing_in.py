@@ -150,7 +150,12 @@ def register_agent(
     name_key = _name_key(tx, agent_id)
     project = project_id or caller.here
     if tx.one(KNOWN_PROJECT, project_id=project) is None:
-        raise NotFound(f"There is no project {project}.", kind="project", given=project)
+        raise NotFound(
+            f"There is no project {project}.",
+            hint="Leave project_id out to join the project of this folder.",
+            kind="project",
+            given=project,
+        )
     projects.check_model(tx, project, role, model or UNKNOWN, operation="register_agent")
     crew, parent_id, joined = _crew(tx, agent_id, role, lead_id, project)
     tx.run(

@@ -157,7 +157,9 @@ def member_of(tx: Tx, lead_id: str, agent_id: str) -> Member:
             f"{agent_id} is not in this crew.", agent_id=agent_id, hint="See list_agents with your lead_id."
         )
     if member.status == "terminated":
-        raise AgentTerminated(f"{agent_id} has left.", agent_id=agent_id, since=member.terminated_at)
+        raise AgentTerminated(
+            f"{agent_id} has left.", hint="See list_agents.", agent_id=agent_id, since=member.terminated_at
+        )
     return member
 
 

@@ -121,7 +121,12 @@ def named(
     known |= {DECISION + row.id: row.satisfied for row in rows}
     for decision in decisions:
         if DECISION + decision not in known:
-            raise NotFound(f"There is no decision {decision} in your crew.", kind="decision", given=decision)
+            raise NotFound(
+                f"There is no decision {decision} in your crew.",
+                hint="See list_decisions.",
+                kind="decision",
+                given=decision,
+            )
     return [name for name, satisfied in known.items() if not satisfied]
 
 

@@ -174,7 +174,12 @@ def submit_dag_task(
     if task.assigned_agent_id != caller.agent_id:
         raise not_holder(task, "submit_dag_task")
     if reviewer_id == caller.agent_id:
-        raise Forbidden("Nobody reviews its own work.", operation="submit_dag_task", needs="another reviewer")
+        raise Forbidden(
+            "Nobody reviews its own work.",
+            operation="submit_dag_task",
+            needs="another reviewer",
+            hint="Leave reviewer_id out, and your lead judges it.",
+        )
     if reviewer_id is not None:
         member_of(tx, caller.lead_id, reviewer_id)
     _hand_in(tx, task, caller, "submission", summary or "", output)

@@ -200,7 +200,9 @@ def _lead_of_target(tx: Tx, caller: Caller, target: str | None) -> str:
             f"No agent {target} is in your crew.", agent_id=target, hint="See list_agents with lead_id."
         )
     if agent.status == "terminated":
-        raise AgentTerminated(f"{target} has left.", agent_id=target, since=agent.terminated_at)
+        raise AgentTerminated(
+            f"{target} has left.", hint="See list_agents.", agent_id=target, since=agent.terminated_at
+        )
     return agent.lead_id
 
 
