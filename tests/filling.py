@@ -52,19 +52,19 @@ def free_texts(tool: Tool[..., Any]) -> dict[str, Text]:
     for name, info in tool.arguments.model_fields.items():
         if name.endswith(("id", "_ids", "_key")) or name in NAMED:
             continue
-        for mark in (*info.metadata, *_marks(info.annotation)):
+        for mark in (*info.metadata, *marks_in(info.annotation)):
             free = isinstance(mark, Text) and not isinstance(mark, PathText | Duration)
             if free and mark.form is None:
                 found[name] = mark
     return found
 
 
-def _marks(annotation: Any) -> typing.Iterator[Any]:
+def marks_in(annotation: Any) -> typing.Iterator[Any]:
     """What is said of the texts inside an optional text or a list of texts."""
     if typing.get_origin(annotation) is typing.Annotated:
         yield from annotation.__metadata__
     for inner in typing.get_args(annotation):
-        yield from _marks(inner)
+        yield from marks_in(inner)
 
 
 @dataclass

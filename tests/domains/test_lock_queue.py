@@ -261,6 +261,19 @@ async def test_the_place_of_a_killed_caller_lapses(boards: Boards) -> None:
         assert await tickets(board) == []
 
 
+async def test_a_path_that_becomes_free_is_not_granted_to_a_caller_that_was_killed(boards: Boards) -> None:
+    """L11: its place is still there for a call that was only stalled, and blocks nobody meanwhile."""
+    async with boards() as board, boards() as other:
+        ann, _, cat = await crew(board, "ann", "ben", "cat")
+        await take(ann, "a.py")
+        dead = await waits(other, Agent(other, "ben"), "a.py")
+        await killed(other, dead)
+        await board.turn(3)
+        await ann.release_file_lock(file_path="a.py")
+        assert await holders(board) == {}
+        assert (await take(cat, "a.py"))["agent_id"] == "cat"
+
+
 async def test_a_call_that_was_stalled_takes_its_place_up_again(board: Board) -> None:
     """L9: a process that stood still for longer than its calls' tickets live keeps their order."""
     ann, ben, cat, dan = await crew(board, "ann", "ben", "cat", "dan")
