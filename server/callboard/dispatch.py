@@ -5,6 +5,7 @@ refusal. Whatever else goes wrong is logged here, once, and becomes `internal_er
 """
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from callboard.identity import Caller, Claim
 from callboard.params import Folder, RepoPath
 from callboard.repository import Repository
 from callboard.store import Command, Store, Tx
+from callboard.tally import UNKNOWN_TOOL
 from callboard.tool import Arguments, NotYet, Tool
 
 AnyTool = Tool[..., Any]
@@ -105,17 +107,26 @@ class Dispatch:
 
         Raises `Refused`: the operation's own refusals, the store's, or InternalError.
         """
+        tool = name if name in self.tools else UNKNOWN_TOOL
+        started = time.perf_counter()
+        outcome = "cancelled"
         try:
-            return await self._call(name, arguments, claim, progress, sign_of_life)
+            answer = await self._call(name, arguments, claim, progress, sign_of_life)
+            outcome = "ok"
+            return answer
         except Refused as refusal:
+            outcome = refusal.code
             if refusal.__cause__ is not None:
                 log.warning("%s was refused with %s", name[:64], refusal.code, exc_info=refusal)
             _neutralise(refusal)
             raise
         except Exception as error:
+            outcome = InternalError.code
             reference = self._ids(4)
             log.exception("%s failed, reference %s", name[:64], reference)
             raise InternalError(ref=reference) from error
+        finally:
+            self._store.tally.called(tool, outcome, time.perf_counter() - started)
 
     async def _call(
         self,
@@ -251,6 +262,7 @@ class Dispatch:
         started = self._clock.boot_ms()
         deadline = started + seconds * 1000
         told = started
+        began: float | None = None
         named = call.claim.named() if topic in OWN_TOPICS else None
         with self._feed.listen(topic, named[0] if named else ANYTHING) as news:
             while True:
@@ -259,7 +271,10 @@ class Dispatch:
                 with anyio.CancelScope(shield=True):
                     outcome = await self._attempt(call, self._clock.boot_ms() - started if late else None)
                 if not isinstance(outcome.answer, NotYet):
+                    if began is not None:
+                        self._store.tally.waited(topic, time.perf_counter() - began)
                     return outcome
+                began = began or time.perf_counter()
                 try:
                     await self._sleep(news, outcome.answer, deadline)
                     now = self._clock.boot_ms()

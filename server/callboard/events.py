@@ -130,6 +130,7 @@ CORE_KINDS = frozenset(
         "rows_pruned",
         "token_created",
         "token_revoked",
+        "token_rotated",
     ]
 )
 

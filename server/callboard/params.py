@@ -74,8 +74,12 @@ class Text:
             raise PydanticCustomError("form", "{rule}", {"rule": self.rule})
         return value
 
+    def take(self, value: str) -> str:
+        """A checked value as it is kept: none of our own tokens is ever stored, whoever pastes it (P1)."""
+        return text.mask_tokens(self.check(value))
+
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_after_validator_function(self.check, core_schema.str_schema(strict=True))
+        return core_schema.no_info_after_validator_function(self.take, core_schema.str_schema(strict=True))
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -215,9 +219,7 @@ CallerId = Annotated[str, _agent("You")]
 AgentId = Annotated[str, _agent("Agent id")]
 Successor = Annotated[str, _agent("Who leads your crew next, if you lead it")]
 LeadId = Annotated[str, _agent("The crew's lead")]
-RoleId = Annotated[
-    str, _formed("Role id", 64, KEBAB_CASE, "must be kebab-case like code-reviewer")
-]
+RoleId = Annotated[str, _formed("Role id", 64, KEBAB_CASE, "must be kebab-case like code-reviewer")]
 ProjectId = Annotated[str, _named("Yours if absent")]
 TeamId = Annotated[str, _named("Team id")]
 SessionId = Annotated[str, _named("Client's session")]
@@ -238,9 +240,7 @@ TimerTarget = Annotated[str, _agent("Agent id or role")]
 Capability = Annotated[str, _named("A capability")]
 TaskId = Annotated[str, _named("Task id", 100)]
 Dependency = Annotated[str, _named("Id")]
-DependsOn = Annotated[
-    list[Dependency], Field(max_length=100, description="Task ids, or decision:<id>")
-]
+DependsOn = Annotated[list[Dependency], Field(max_length=100, description="Task ids, or decision:<id>")]
 Dependencies = Annotated[
     list[Dependency], Field(min_length=1, max_length=100, description="Task ids, or decision:<id>")
 ]
@@ -292,14 +292,10 @@ SearchText = Annotated[str, _named("Plain words", 500)]
 # Where
 FilePath = Annotated[RepoPath, PathText("File, src/ or src/**/*.py")]
 PathPrefix = Annotated[RepoPath, PathText("Directory")]
-FilePaths = Annotated[
-    list[FilePath], Field(min_length=1, max_length=100, description="Paths")
-]
+FilePaths = Annotated[list[FilePath], Field(min_length=1, max_length=100, description="Paths")]
 ProjectFolder = Annotated[Folder, FolderText("Its repository's folder")]
 TaskFile = Annotated[RepoPath, PathText("Path")]
-TaskFiles = Annotated[
-    list[TaskFile], Field(max_length=500, description="What it will change")
-]
+TaskFiles = Annotated[list[TaskFile], Field(max_length=500, description="What it will change")]
 
 # How long, how many
 Ttl = Annotated[int, _whole("Seconds", 5, 86_400)]
@@ -326,9 +322,7 @@ MaxTokens = Annotated[int, _whole("Budget", 100, 16_000)]
 AfterId = Annotated[int, _whole("next_after_id", 0, 2**53)]
 AfterName = Annotated[str, _named("next_after_id")]
 BeforeId = Annotated[int, _whole("Only entries before this id", 1, 2**53)]
-Since = Annotated[
-    str, _formed("UTC: 2026-01-31T12:00:00Z", 32, UTC, "must be like 2026-01-31T12:00:00Z")
-]
+Since = Annotated[str, _formed("UTC: 2026-01-31T12:00:00Z", 32, UTC, "must be like 2026-01-31T12:00:00Z")]
 
 # Objects
 Object = Annotated[dict[str, Any], AfterValidator(_storable), Field(description="JSON object")]

@@ -6,7 +6,7 @@ and served in a way that ends when it is told to.
 """
 
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any, Final
@@ -33,7 +33,11 @@ SHUTDOWN_SECONDS: Final = 0.5
 
 
 def build_app(
-    server: MCPServer[Any], settings: HttpSettings, *, health: Callable[[], Awaitable[dict[str, object]]]
+    server: MCPServer[Any],
+    settings: HttpSettings,
+    *,
+    health: Callable[[], Awaitable[dict[str, object]]],
+    more: Sequence[Route] = (),
 ) -> Starlette:
     """The whole HTTP face of a server, as one application. Build it once for a server object.
 
@@ -45,6 +49,7 @@ def build_app(
         server: What /mcp and /sse serve. It brings its token verifier and any further routes itself.
         settings: See `HttpSettings`.
         health: What /health answers, with status 200 while its "ok" is true and else 503.
+        more: Further routes behind the same layers. Each asks for authentication by itself.
 
     Raises:
         ValueError: `settings.auth` and the server disagree on whether callers must authenticate.
@@ -77,7 +82,7 @@ def build_app(
     )
     sse = server.sse_app(transport_security=security, max_request_body_size=settings.body_limit)
     routes: dict[str | None, BaseRoute] = {"/health": Route("/health", answer_health, methods=["GET"])}
-    for route in (*streamable.routes, *sse.routes):
+    for route in (*more, *streamable.routes, *sse.routes):
         routes.setdefault(getattr(route, "path", None), route)
     app = Starlette(
         routes=list(routes.values()),
@@ -217,6 +222,8 @@ async def serve(
             requests,
             lifespan="off",
             ws="none",
+            # The parser that refuses a doubled Host and a foreign authority; httptools takes both.
+            http="h11",
             log_config=None,
             log_level="warning",
             access_log=False,
