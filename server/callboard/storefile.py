@@ -80,6 +80,9 @@ __all__ = [
 CHECK_LIMIT = 50_000_000
 """A store up to this many bytes is checked at every start; for a larger one that would take too long."""
 
+MOST_FENCE = 2**53 - 1
+"""The greatest whole number that every reader of JSON tells from its neighbours."""
+
 BACKUPS_KEPT = 5
 """How many copies from before migrations stay beside the store."""
 
@@ -143,13 +146,15 @@ def prepare(
             _check_pages(db, path)
             migrated_from = _migrate(db, path, boot_id, now, new_store_id)
             _check_schema(db, path)
+            store_id = _read(db, "store.id", path)
+            _check_fence(db, path)
             _set_journal_mode(db, "delete" if mounts.is_shared(kind) else "wal")
             if created:
                 sync_folder(path.parent)
             _carry_over(db, boot_id, boot_ms, now)
             info = StoreInfo(
                 path=path,
-                store_id=_read(db, "store.id", path),
+                store_id=store_id,
                 schema_version=db.pragma("user_version"),
                 journal_mode=db.pragma("journal_mode"),
                 file_system=kind,
@@ -261,7 +266,11 @@ def _header(db: apsw.Connection) -> bytes:
 
 def _is_unborn(db: apsw.Connection, path: Path) -> bool:
     """Whether there is no store yet: an empty file, or the remains of a birth that was cut short."""
+    # A log comes after the birth. Asked for first, it cannot be that of a birth which ends in between.
+    logged = _has_content(path, "-wal")
     if path.stat().st_size == 0:
+        if logged:
+            raise Damaged(f"The store {path} is empty, but not its log. {RESTORE}")
         return True
     # A birth that lost power may leave pages of zeros; its journal, still there, takes them back.
     return not any(_header(db)) and _has_content(path, "-journal")
@@ -317,6 +326,12 @@ def _check_schema(db: apsw.Connection, path: Path) -> None:
         raise Damaged(
             f"The schema of {path} is not that of version {schema.VERSION}: look at {odd}. {RESTORE}"
         )
+
+
+def _check_fence(db: apsw.Connection, path: Path) -> None:
+    """L2: a counter that is no number would begin anew, and one beyond what JSON carries would not rise."""
+    if not (fence := _read(db, "store.fence", path)).isdecimal() or int(fence) > MOST_FENCE:
+        raise Damaged(f"The store {path} has lost count of its fences: {fence[:40]!r}. {RESTORE}")
 
 
 @contextmanager

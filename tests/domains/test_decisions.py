@@ -291,3 +291,8 @@ async def test_a_stored_policy_approves_at_recording_only_what_needs_nobody(crew
     gated = await crew.ann.record_decision(title="Format with black", needs_confirmation=True)
     assert (gated["status"], "auto_approved" in gated) == ("recorded", False)
     assert (await crew.ann.record_decision(title="Upgrade black"))["status"] == "recorded"
+
+
+async def test_a_decision_without_a_rationale_is_shown_without_one(crew: Crew) -> None:
+    asked = await crew.ask()
+    assert "rationale" not in await crew.ben.get_decision(decision_id=asked["decision_id"])

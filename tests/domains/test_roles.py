@@ -62,3 +62,20 @@ async def test_a_defined_role_stands_over_a_built_in_one_that_a_later_version_br
 
 async def test_the_fourteen_are_those_of_the_table() -> None:
     assert len({line[0] for line in BUILT_IN}) == len(BUILT_IN) == 14
+
+
+async def test_long_roles_come_in_pages_and_none_is_cut(board: Board) -> None:
+    maria = await board.human()
+    long = "x" * 16_000
+    for number in range(6):
+        await board.call(
+            "define_role", token=maria, id=f"r{number}", name="R", description=long, system_prompt=long
+        )
+    names: list[str] = []
+    page: dict[str, Any] = {}
+    while not names or "next_after_id" in page:
+        after = {"after_id": page["next_after_id"]} if page else {}
+        page = await board.call("list_roles", token=maria, **after)
+        assert all(role["system_prompt"] == long for role in page["roles"] if role["name"] == "R")
+        names += [role["role"] for role in page["roles"]]
+    assert names == sorted({entry[0] for entry in BUILT_IN} | {f"r{number}" for number in range(6)})
