@@ -904,6 +904,8 @@ CREATE INDEX idx_timers_agent ON timers (agent_id);
 CREATE INDEX idx_timers_status ON timers (status);
 -- `status` leads, so that the planner prefers it to the index on status alone.
 CREATE INDEX _idx_timers_due ON timers (status, fire_boot_ms) WHERE status = 'pending';
+-- A page of a crew's timers is one range, in the order in which they are listed.
+CREATE INDEX _idx_timers_page ON timers (lead_id, status <> 'pending', fire_boot_ms, id);
 
 
 -- === costs ===

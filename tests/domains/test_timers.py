@@ -465,8 +465,9 @@ async def test_a_worker_sees_its_own_timers_a_lead_those_of_its_crew(board: Boar
     assert await labels(boss, target_agent_id="ann") == ["of ann", "for ann"]
     assert await labels(ben, target_agent_id="ann") == []
     human = await board.human()
+    await board.call("set_timer", token=human, label="of no crew", message="look", delay="60")
     everything = await board.call("list_timers", token=human)
-    assert len(everything["timers"]) == 4
+    assert len(everything["timers"]) == 5
 
 
 async def test_pending_timers_are_listed_first_by_their_time_in_pages(board: Board) -> None:

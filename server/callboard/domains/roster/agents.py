@@ -227,7 +227,7 @@ OF_PROCESS = Known.query("""
 """)
 ORPHANS = Orphan.query("""
     SELECT DISTINCT l.agent_id
-      FROM _processes AS p JOIN _agent_processes AS l ON l.process_id = p.process_id
+      FROM _processes AS p CROSS JOIN _agent_processes AS l ON l.process_id = p.process_id
            JOIN agent_roster AS a ON a.agent_id = l.agent_id
      WHERE p.gone_boot_ms <= :gone_before AND a.last_seen_boot_ms <= p.gone_boot_ms
        AND NOT EXISTS (SELECT 1 FROM _agent_processes AS m JOIN _processes AS q ON q.process_id = m.process_id

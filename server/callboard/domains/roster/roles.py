@@ -133,12 +133,13 @@ class Wanted(Row):
 
 
 IN_USE = InUse.query("""
-    SELECT agent_id FROM agent_roster WHERE role = :id AND status <> 'terminated' ORDER BY agent_id LIMIT 1
+    SELECT agent_id FROM agent_roster
+     WHERE role = :id AND status IN ('idle', 'running') ORDER BY agent_id LIMIT 1
 """)
 WANTED = Wanted.query("""
     SELECT id AS task_id, lead_id FROM dag_tasks
      WHERE role = :id AND archived_at IS NULL
-       AND dag_status NOT IN ('done', 'skipped', 'cancelled')
+       AND dag_status IN ('pending', 'ready', 'running', 'in_review', 'failed', 'blocked', 'paused')
      ORDER BY lead_id, id LIMIT 1
 """)
 

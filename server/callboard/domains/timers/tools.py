@@ -70,8 +70,10 @@ def _listing(whose: str) -> Query[Timer]:
 LISTINGS = {
     "own": _listing("lead_id = :lead_id AND :agent_id IN (agent_id, target_agent_id)"),
     "crew": _listing("lead_id = :lead_id"),
-    # A human reads those of every crew of the project.
-    "project": _listing("project_id = :project_id"),
+    # A human reads those of every crew of the project, and of its agents without a lead.
+    "project": _listing(
+        "lead_id IN (SELECT lead_id FROM _crews WHERE project_id = :project_id UNION SELECT :project_id)"
+    ),
 }
 
 
