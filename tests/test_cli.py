@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from callboard import __version__, identity
+from callboard import manifests as contract
 from callboard.cli import app
 from tests import terminal
 
@@ -207,6 +208,19 @@ def test_written_manifests_pass_their_check_until_one_changes_goes_or_is_too_man
     one.with_name("old_tool.json").write_text("{}")
     found = sentence(run("manifests", "--check", *root, code=1))
     assert "old_tool.json belongs to no tool" in found and found.endswith("Run: callboard manifests --write")
+
+
+@pytest.mark.parametrize("path", sorted(map(str, contract.beside())))
+def test_a_generated_page_that_was_edited_or_deleted_is_found_out(
+    run: Run, checkout: Path, path: str
+) -> None:
+    root = ("--root", str(checkout))
+    run("manifests", "--write", *root)
+    page = checkout / path
+    page.write_text(page.read_text() + "more\n")
+    assert f"{path} has changed" in sentence(run("manifests", "--check", *root, code=1))
+    page.unlink()
+    assert f"{path} is missing" in sentence(run("manifests", "--check", *root, code=1))
 
 
 def test_the_index_is_printed(run: Run) -> None:

@@ -134,6 +134,29 @@ def test_a_person_at_a_terminal_reads_types_and_has_answered(
     assert run("decisions", "--status", status).stdout.startswith(asked["decision_id"])
 
 
+@pytest.mark.parametrize(
+    ("verdict", "status"), [("confirm", "confirmed"), ("reject", "rejected"), ("dismiss", "dismissed")]
+)
+def test_a_script_takes_an_id_from_the_list_and_the_answer_as_json(
+    run: Run, asked: Answer, tmp_path: Path, verdict: str, status: str
+) -> None:
+    """G1: who is the token's person, how the token, why the reason."""
+    key = persons_key(tmp_path)
+    [listed] = json.loads(run("decisions", "--status", "recorded", "--json").stdout)["decisions"]
+    given = (listed["decision_id"], "--reason", "as agreed", "--token-file", key, "--json")
+    resolved = json.loads(run("decisions", verdict, *given).stdout)
+    assert (resolved["status"], resolved["resolved_by"]) == (status, "human:maria")
+    found = read(run, asked)
+    assert (found["status"], found["resolved_by"], found["assurance"]) == (status, "human:maria", "client")
+    assert found["reason"].splitlines()[1] == "as agreed"
+
+
+def test_a_person_at_a_terminal_has_the_answer_as_json_too(run: Run, asked: Answer) -> None:
+    session = answer("reject", asked, None, "--reason", "too early", "--json")
+    told = json.loads(session.said[session.said.rindex("{") :])
+    assert (told["status"], told["resolved_by"]) == ("rejected", ACCOUNT)
+
+
 def test_anything_else_that_is_typed_changes_nothing(run: Run, asked: Answer) -> None:
     """G5: an empty answer is none."""
     for typed in ("", "yes", "y", asked["digest"][:7], "00000000"):

@@ -5,10 +5,13 @@ from typing import Any
 
 import anyio
 import pytest
+from typer.testing import CliRunner
 
+from callboard.cli import app
 from tests import terminal
 from tests.cli.crowd import fill
 from tests.cli.desk import Desk
+from tests.cli.screen import screen
 
 EVERY = (
     ("status",),
@@ -48,6 +51,27 @@ def test_status_shows_every_crew_and_one_alone_when_it_is_named(crowded: Desk) -
     assert {agent["lead_id"] for agent in result(crowded, "status")["agents"]} == {"lead-1", "lead-2"}
     assert [crew["lead_id"] for crew in result(crowded, "status", "--lead", "lead-2")["crews"]] == ["lead-2"]
     assert "15 agents" in crowded.run("status").stdout
+
+
+def test_a_narrow_terminal_shows_ids_whole_and_leaves_out_what_matters_least(crowded: Desk) -> None:
+    [asked, _] = result(crowded, "decisions")["decisions"]
+    with screen("status", columns=60) as shown:
+        assert shown.ended() == 0
+        lines = shown.picture.splitlines()
+    assert max(map(len, lines)) <= 60
+    assert any(line.startswith(f"{asked['decision_id']}  ") for line in lines)
+    assert any(line.split() == ["AGENT", "LIFE", "LOCKS", "UNREAD", "CREW", "ROLE"] for line in lines) or any(
+        line.split() == ["AGENT", "LIFE", "LOCKS", "UNREAD", "CREW"] for line in lines
+    )
+
+
+def test_a_shell_completes_the_names_of_tools(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_CALLBOARD_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "callboard call register_")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    completed = CliRunner().invoke(app, prog_name="callboard").stdout.split()
+    assert completed == [name for name in completed if name.startswith("register_")]
+    assert "register_agent" in completed
 
 
 def test_an_empty_board_says_how_agents_come_to_it(desk: Desk) -> None:

@@ -25,7 +25,7 @@ from callboard.cli import (
     setup,
     tokens,
 )
-from callboard.cli.views import lists, mail, status, tail, tasks
+from callboard.cli.views import lists, mail, status, tail, tasks, watch
 
 DEFAULT_HTTP = "127.0.0.1:8765"
 
@@ -41,6 +41,7 @@ app.command("init")(setup.init)
 app.command("uninstall")(setup.uninstall)
 app.command("doctor")(doctor.doctor)
 app.command("status")(status.status)
+app.command("watch")(watch.watch)
 app.command("agents")(lists.agents)
 app.command("tasks")(tasks.tasks)
 app.command("locks")(lists.locks)

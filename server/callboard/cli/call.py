@@ -12,8 +12,15 @@ from callboard.cli.common import DbOption, fail, on_board, secret_from
 from callboard.errors import Refused
 
 
+def _tools(incomplete: str) -> list[tuple[str, str]]:
+    """The tools whose names begin so, each with the first line of what it says of itself."""
+    return [
+        (one.name, one.description.partition("\n")[0]) for one in CATALOG if one.name.startswith(incomplete)
+    ]
+
+
 def call(
-    tool: Annotated[str, typer.Argument(help="The tool's name.")],
+    tool: Annotated[str, typer.Argument(help="The tool's name.", autocompletion=_tools)],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Its arguments; lists and objects as JSON."),

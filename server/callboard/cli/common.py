@@ -95,6 +95,11 @@ def typed(word: str, to_do: str) -> str:
     need_terminal()
     if typer.prompt(f"Type {word} {to_do}", default="", show_default=False, err=True).strip() != word:
         fail("not confirmed; nothing was changed.")
+    return account()
+
+
+def account() -> str:
+    """Who is at the terminal, by the name of the account."""
     name = re.sub(r"[^A-Za-z0-9._-]", "-", pwd.getpwuid(os.getuid()).pw_name).lstrip("._-")[:64]
     return name or str(os.getuid())
 

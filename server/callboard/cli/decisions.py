@@ -77,7 +77,7 @@ def decisions(
 def show(decision_id: DecisionArgument, db: DbOption = None, as_json: JsonOption = False) -> None:
     """Show one decision with everything that its author gave for it."""
     decision = _read(decision_id, db, None, as_json)
-    typer.echo(json.dumps(decision, ensure_ascii=False) if as_json else _page(decision))
+    typer.echo(json.dumps(decision, ensure_ascii=False) if as_json else page_of(decision))
 
 
 @app.command("confirm")
@@ -130,7 +130,7 @@ def _resolve(
     decision = _read(decision_id, db, token, as_json)
     person = None
     if token is None:
-        typer.echo(_page(decision), err=True)
+        typer.echo(page_of(decision), err=True)
         if decision["status"] == "recorded":
             person = typed(decision["digest"][:CODE_LENGTH], f"to {verdict} it")
         else:
@@ -167,7 +167,7 @@ def _one_line(words: str) -> str:
     return " ".join(words.split())
 
 
-def _page(decision: dict[str, Any]) -> str:
+def page_of(decision: dict[str, Any]) -> str:
     """One decision as text."""
     facts = {
         "Decision": f"{decision['decision_id']}, {_state(decision)}",

@@ -16,7 +16,7 @@ SCHEMA_PAGE = Path("docs") / "schema.md"
 
 
 def manifests(write: WriteOption = False, check: CheckOption = False, root: RootOption = Path()) -> None:
-    """Write or check tool_manifests/ and the README's table; without an option, print the index."""
+    """Write or check what is generated of the tools; without an option, print the index."""
     from callboard import manifests as contract  # brings the SDK along, which no other command needs
 
     if write:

@@ -5,7 +5,7 @@ the terminal's own eight, and say nothing that a word beside them does not say t
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,12 @@ from rich.text import Text
 
 PLAIN_WIDTH = 200
 """Columns of a page that goes into a pipe, where nothing is known of its reader's width."""
+
+GAP = 2
+"""Columns between those of a table."""
+
+NARROWEST = 12
+"""How far a column of a table gives way before another is left out."""
 
 TONES: Mapping[str, str] = {
     "live": "green",
@@ -72,22 +78,46 @@ def behind_bars(text: str, mark: str | None) -> list[Text]:
     return [Text(f"  | {line}") for line in quoted(text, mark).splitlines()]
 
 
-def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Table:
-    """Rows under headings. The first column keeps its width longest; numbers stand to the right."""
-    listed = [[cell if isinstance(cell, Text) else words(cell) for cell in row] for row in rows]
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for place, name in enumerate(columns):
+def table(columns: Sequence[str], rows: Iterable[Iterable[object]], width: int | None = None) -> Table:
+    """Rows under headings, on so many columns of the terminal; numbers stand to the right. The widest give
+    way first; where that is not enough, the last are left out, so the most important come first. A column in
+    which nothing stands is left out too."""
+    every = [[cell if isinstance(cell, Text) else words(cell) for cell in row] for row in rows]
+    filled = [place for place in range(len(columns)) if not every or any(row[place].plain for row in every)]
+    columns = [columns[place] for place in filled]
+    listed = [[row[place] for place in filled] for row in every]
+    natural = [
+        max([len(name), *(row[place].cell_len for row in listed)]) for place, name in enumerate(columns)
+    ]
+    made = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
+    for place, size in enumerate(fitted(natural, width or console().width)):
         numbers = all(row[place].plain.replace(",", "").replace(".", "").isdigit() for row in listed)
         made.add_column(
-            name,
+            columns[place],
             justify="right" if numbers and listed else "left",
             overflow="ellipsis",
             no_wrap=True,
-            min_width=min(12, max([len(row[0].plain) for row in listed], default=0)) if place == 0 else None,
+            width=size,
         )
     for row in listed:
-        made.add_row(*row)
+        made.add_row(*row[: len(made.columns)])
     return made
+
+
+def fitted(natural: Sequence[int], room: int) -> list[int]:
+    """The widths of as many columns as have room. The first, by which a row is known, keeps up to half of
+    it; no other gives way below NARROWEST."""
+    floors = [room // 2, *(NARROWEST for _ in natural[1:])]
+    for count in range(len(natural), 1, -1):
+        widths = [min(width, room) for width in natural[:count]]
+        while sum(widths) + GAP * (count - 1) > room:
+            wide = [place for place, width in enumerate(widths) if width > floors[place]]
+            if not wide:
+                break
+            widths[max(wide, key=widths.__getitem__)] -= 1
+        else:
+            return widths
+    return [min(width, room) for width in natural[:1]]
 
 
 def section(name: str, body: RenderableType, count: int | None = None) -> Group:

@@ -62,6 +62,7 @@ def summary(found: Answer) -> Text:
         f"{found['agents_count']} agents ({live} live) in {len(crews) or 'no'} crew{'s' * (len(crews) != 1)}",
         f"tasks: {tasks or 'none'}",
         f"{found['locks_count']} locks",
+        f"{sum(agent.get('unread_messages', 0) for agent in found['agents'])} unread messages",
     ]
     if spent := found.get("costs"):
         tokens = number(spent["input_tokens"] + spent["output_tokens"])
@@ -89,16 +90,16 @@ def _agents(found: Mapping[str, Any]) -> Rows:
     rows: list[tuple[object, ...]] = [
         (
             one["agent_id"],
-            one["role"],
             state(one["liveness"]),
             one.get("task_id", ""),
             one.get("locks_held", 0),
             one.get("unread_messages", 0),
             one.get("lead_id", ""),
+            one["role"],
         )
         for one in found["agents"]
     ]
-    return ("AGENT", "ROLE", "LIFE", "TASK", "LOCKS", "UNREAD", "CREW"), rows, found["agents_count"]
+    return ("AGENT", "LIFE", "TASK", "LOCKS", "UNREAD", "CREW", "ROLE"), rows, found["agents_count"]
 
 
 def _tasks(found: Mapping[str, Any]) -> Rows:

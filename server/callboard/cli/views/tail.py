@@ -10,6 +10,7 @@ import typer
 from callboard.board import Board
 from callboard.cli.common import DbOption
 from callboard.cli.views.asking import JsonOption, LeadOption, LimitOption, ProjectOption, answer, present
+from callboard.cli.views.hearing import hearing
 from callboard.cli.views.page import console, words
 
 PAGE = 200
@@ -29,7 +30,7 @@ def tail(
     given = present({"target_agent_id": agent, "action_type": action})
 
     async def work(board: Board) -> dict[str, Any]:
-        with board.feed.listen("activity") as news:
+        with hearing(board) as news:
             page = await board.call(
                 "list_activity", given | {"newest_first": True, "limit": limit}, crew=lead
             )
@@ -37,8 +38,7 @@ def tail(
             _print(entries, as_json)
             last = entries[-1]["activity_id"] if entries else 0
             while follow:
-                await news.wait(board.clock.boot_ms() + 1000)
-                news.clear()
+                await news()
                 last = await _print_since(board, given, lead, last, as_json)
         return {}
 

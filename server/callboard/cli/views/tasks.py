@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 from rich.console import RenderableType
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
@@ -119,9 +120,9 @@ def _from_the_first(known: Mapping[str, Answer]) -> list[str]:
     return order
 
 
-def _label(line: Answer, above: str | None, *, starred: bool) -> Text:
-    star = ON_PATH if starred else " "
-    label = Text.assemble(f"{star} ", (line["task_id"], "bold"), " ", state(line["dag_status"]))
+def _label(line: Answer, above: str | None, *, starred: bool) -> Table:
+    """A task's line, which goes on behind its star where it is longer than the terminal is wide."""
+    label = Text.assemble((line["task_id"], "bold"), " ", state(line["dag_status"]))
     if who := line.get("assigned_agent_id"):
         label.append(f" {who}")
     if title := line.get("title"):
@@ -131,4 +132,6 @@ def _label(line: Answer, above: str | None, *, starred: bool) -> Text:
         label.append(f"  ({'also ' if above else ''}waits for {', '.join(others)})")
     if cause := line.get("root_cause"):
         label.append(f"  (because {cause['task_id']} is {cause['dag_status']})", "red")
-    return label
+    made = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
+    made.add_row(ON_PATH if starred else " ", label)
+    return made

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 from pydantic import Field
 
@@ -79,6 +80,7 @@ class BoardTask(Result):
     dag_status: str
     title: str | None = None
     role: str
+    lead_id: str | None = Field(default=None, description="Where several crews are shown")
     assigned_agent_id: str | None = None
     since: str | None = None
 
@@ -155,12 +157,13 @@ def get_crew_status(
 def _own(tx: Tx, caller: Caller, crews: Sequence[str]) -> dict[str, object]:
     """What crews do not share."""
     asked = json.dumps(list(crews))
+    task_of = partial(_task, several=len(crews) > 1)
     pending = [decision for crew in crews for decision in decisions.pending(tx, crew, alerts.MOST)]
     found = alerts.of_caller(tx, caller, crews)
     return {
         "tasks": {row.dag_status: row.number for row in tx.all(COUNTS, crews=asked)},
-        "in_hand": [_task(task) for task in tx.all(IN_HAND, crews=asked, limit=ACTIVE)] or None,
-        "ready": [_task(task) for task in tx.all(NEXT_UP, crews=asked, limit=READY)] or None,
+        "in_hand": [task_of(task) for task in tx.all(IN_HAND, crews=asked, limit=ACTIVE)] or None,
+        "ready": [task_of(task) for task in tx.all(NEXT_UP, crews=asked, limit=READY)] or None,
         "decisions": [open_decision(decision) for decision in pending[:DECISIONS]] or None,
         "decisions_count": len(pending) or None,
         "alerts": found[:ALERTS] or None,
@@ -202,12 +205,13 @@ def _member(tx: Tx, agent: roster.Agent, caller: Caller, *, several: bool) -> Me
     )
 
 
-def _task(task: Task) -> BoardTask:
+def _task(task: Task, *, several: bool) -> BoardTask:
     return BoardTask(
         task_id=task.id,
         dag_status=task.dag_status,
         title=titled(task),
         role=task.role,
+        lead_id=task.lead_id if several else None,
         assigned_agent_id=task.assigned_agent_id,
         since=task.started_at if task.assigned_agent_id else None,
     )
