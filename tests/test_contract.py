@@ -179,6 +179,7 @@ LAYERS = """
     prompts resources
     subscriptions channel
     mcp_server stdio
+    toolpage packaging
     manifests http
     guards
     cli

@@ -1,5 +1,6 @@
 """/metrics as Prometheus scrapes it: over HTTP, from a server at work."""
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,3 +136,13 @@ def test_a_server_over_stdio_does_not_even_import_the_format() -> None:
     )
     assert loaded.returncode == 0, loaded.stderr
     assert "prometheus_client" not in loaded.stdout.split()
+
+
+def test_the_page_on_operations_names_every_figure_and_no_other(url: str) -> None:
+    _, text = get(url)
+    page = (SERVER.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `callboard")]
+    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    assert told == {
+        family.name for family in text_string_to_metric_families(text) if family.name.startswith("callboard")
+    }

@@ -10,21 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from callboard import __version__
+from callboard import __version__, packaging, toolpage
 from callboard.catalog import CATALOG, PROFILES, TOOLSETS, select
 from callboard.mcp_server import published
 from callboard.tool import Tool
+from callboard.toolpage import CONTRACTS
 
-FOLDER = "tool_manifests"
 TABLE_BEGIN = "<!-- tools:begin -->"
 TABLE_END = "<!-- tools:end -->"
 
-WHO: Mapping[str, str] = {
-    "anyone": "anyone",
-    "any": "any agent",
-    "lead": "the lead, a human",
-    "human": "a human",
-}
+PAGE = Path("docs") / "tools.md"
 
 
 def manifest(tool: Tool[..., Any]) -> dict[str, Any]:
@@ -68,21 +63,13 @@ def _rendered(data: Mapping[str, Any]) -> str:
     return json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
-def table() -> str:
-    """The README's table of tools."""
-    lines = [
-        f"{len(CATALOG)} tools. ● is in the profile `core`, ○ joins it in `lead`, all are in `all`.",
-    ]
-    for toolset in TOOLSETS:
-        lines += ["", f"### {toolset}", "", "| | tool | who | what it does |", "|---|---|---|---|"]
-        for tool in CATALOG:
-            if tool.toolset == toolset:
-                mark = {"core": "●", "lead": "○", "all": ""}[tool.profile]
-                first = tool.description.split("\n\n")[0].replace("\n", " ").replace("|", "\\|")
-                lines.append(
-                    f"| {mark} | [`{tool.name}`]({FOLDER}/{tool.name}.json) | {WHO[tool.who]} | {first} |"
-                )
-    return "\n".join(lines)
+def beside() -> dict[Path, str]:
+    """Every other file that is generated whole, by its path from the root of a checkout."""
+    return {
+        PAGE: toolpage.page(),
+        packaging.LISTING: _rendered(packaging.listing()),
+        packaging.BUNDLE: _rendered(packaging.bundle()),
+    }
 
 
 def with_table(readme: str) -> str:
@@ -91,21 +78,26 @@ def with_table(readme: str) -> str:
     _, end, after = rest.partition(TABLE_END)
     if not begin or not end:
         raise ValueError("README.md has lost the marks of its table of tools.")
-    return f"{before}{begin}\n{table()}\n{end}{after}"
+    return f"{before}{begin}\n{toolpage.table()}\n{end}{after}"
 
 
 def drift(root: Path) -> list[str]:
     """What differs between the code and the files of a checkout, in sentences."""
-    folder = root / FOLDER
+    folder = root / CONTRACTS
     there = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("*.json")}
     wanted = files()
-    found = [f"{FOLDER}/{name} is missing" for name in sorted(wanted.keys() - there.keys())]
-    found += [f"{FOLDER}/{name} belongs to no tool" for name in sorted(there.keys() - wanted.keys())]
+    found = [f"{CONTRACTS}/{name} is missing" for name in sorted(wanted.keys() - there.keys())]
+    found += [f"{CONTRACTS}/{name} belongs to no tool" for name in sorted(there.keys() - wanted.keys())]
     found += [
-        f"{FOLDER}/{name} has changed"
+        f"{CONTRACTS}/{name} has changed"
         for name in sorted(wanted.keys() & there.keys())
         if wanted[name] != there[name]
     ]
+    for path, content in beside().items():
+        if not (root / path).exists():
+            found.append(f"{path} is missing")
+        elif (root / path).read_text(encoding="utf-8") != content:
+            found.append(f"{path} has changed")
     readme = (root / "README.md").read_text(encoding="utf-8")
     if with_table(readme) != readme:
         found.append("the table of tools in README.md has changed")
@@ -114,7 +106,7 @@ def drift(root: Path) -> list[str]:
 
 def write(root: Path) -> None:
     """Bring the files of a checkout up to date."""
-    folder = root / FOLDER
+    folder = root / CONTRACTS
     folder.mkdir(exist_ok=True)
     wanted = files()
     for path in folder.glob("*.json"):
@@ -122,5 +114,8 @@ def write(root: Path) -> None:
             path.unlink()
     for name, content in wanted.items():
         (folder / name).write_text(content, encoding="utf-8")
+    for path, content in beside().items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(content, encoding="utf-8")
     readme = root / "README.md"
     readme.write_text(with_table(readme.read_text(encoding="utf-8")), encoding="utf-8")
