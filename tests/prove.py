@@ -63,6 +63,7 @@ def run(tests: Sequence[str], tree: Path, *, stop: bool, **told: str) -> "subpro
     """Run tests on the product of a tree, as processes of their own."""
     environment = os.environ | {"PYTHONPATH": str(tree / "server")} | told
     options = ["-q", "-p", "no:cacheprovider", "-rfEP", *(["-x"] if stop else [])]
+    options += ["-o", "faulthandler_timeout=0"]  # a proof at its full size takes as long as it takes
     return subprocess.run(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=tree,
