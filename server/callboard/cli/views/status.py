@@ -20,6 +20,7 @@ from callboard.cli.views.page import (
     table,
     words,
 )
+from callboard.domains.crew.words import counted
 
 
 def status(
@@ -57,12 +58,13 @@ def summary(found: Answer) -> Text:
     tasks = ", ".join(
         f"{count} {name.replace('_', ' ')}" for name, count in (found.get("tasks") or {}).items()
     )
+    unread = sum(agent.get("unread_messages", 0) for agent in found["agents"])
     facts = [
         f"Project {found['project_id']}",
-        f"{found['agents_count']} agents ({live} live) in {len(crews) or 'no'} crew{'s' * (len(crews) != 1)}",
+        f"{counted(found['agents_count'], 'agent')} ({live} live) in {counted(len(crews), 'crew')}",
         f"tasks: {tasks or 'none'}",
-        f"{found['locks_count']} locks",
-        f"{sum(agent.get('unread_messages', 0) for agent in found['agents'])} unread messages",
+        counted(found["locks_count"], "lock"),
+        counted(unread, "unread message"),
     ]
     if spent := found.get("costs"):
         tokens = number(spent["input_tokens"] + spent["output_tokens"])
