@@ -56,7 +56,7 @@ async def opened(place: Place) -> AsyncIterator[Board]:
 async def token(place: Place, name: str, scope: str, lifetime: timedelta | None = None) -> str:
     async with opened(place) as board:
         kind: Literal["human", "agent"] = "human" if scope == "human" else "agent"
-        return await board.issue_token(kind=kind, name=name, scope=scope, lifetime=lifetime)  # type: ignore[arg-type]
+        return await board.issue_token(kind=kind, name=name, scope=scope, lifetime=lifetime)  # type: ignore[arg-type]  # words of a table
 
 
 async def revoke(place: Place, secret: str) -> None:

@@ -101,7 +101,7 @@ async def test_coming_back_as_somebody_else_is_a_conflict_that_names_what_is_reg
     await board.agent("lea", role="lead")
     ann = await board.agent("ann")
     await board.agent("mia", role="lead")
-    refusal = await board.refusal("register_agent", agent_id="ann", **({"role": "developer"} | given))  # type: ignore[arg-type]
+    refusal = await board.refusal("register_agent", agent_id="ann", **({"role": "developer"} | given))  # type: ignore[arg-type]  # any arguments
     assert refusal["code"] == "agent_conflict"
     assert refusal["registered"] == registered or registered is None
     assert ((await ann.whoami())["role"], (await ann.whoami())["lead_id"]) == ("developer", "lea")
@@ -111,7 +111,7 @@ async def test_an_agent_that_left_comes_back_only_when_it_says_so(board: Board) 
     ann = await board.agent("ann")
     await ann.terminate_agent(reason="done")
     for tool, arguments in (("register_agent", {"role": "developer"}), ("heartbeat", {})):
-        refusal = await board.refusal(tool, agent_id="ann", **arguments)  # type: ignore[arg-type]
+        refusal = await board.refusal(tool, agent_id="ann", **arguments)  # type: ignore[arg-type]  # any arguments
         assert (refusal["code"], refusal["agent_id"]) == ("agent_terminated", "ann")
         assert refusal["since"] == "2026-01-01T12:00:00.000Z"
         assert "revive" in refusal["hint"]

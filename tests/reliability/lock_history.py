@@ -233,7 +233,7 @@ class History:
                 if (
                     lease.get("refreshed") is False
                 ):  # the others may have been granted before they were asked for
-                    for grant in takewhile(lambda grant: grant.responded < call.invoked, answered):  # noqa: B023
+                    for grant in takewhile(lambda grant: grant.responded < call.invoked, answered):  # noqa: B023 - used up at once
                         if grant.fence >= lease["fence"]:
                             yield f"C2: {grant} came before {call}"
 
