@@ -17,15 +17,14 @@ import os
 import re
 import stat
 import sys
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Self
 
 import anyio
 import anyio.to_thread
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from mcp import types
 from mcp.server.mcpserver import MCPServer
 from mcp.shared.message import SessionMessage
@@ -53,8 +52,6 @@ CLOSING_SECONDS: Final = 0.1
 
 _CHUNK: Final = 1 << 16
 _GONE: Final = (BrokenPipeError, ConnectionResetError)
-
-_ToServer = MemoryObjectSendStream[SessionMessage | Exception]
 
 
 class Malformed(ValueError):
@@ -307,49 +304,71 @@ def _private_wire() -> Iterator[_Wire]:
 
 
 class _Connection:
-    """One client, from its first byte to its last."""
+    """One client, from its first byte to its last: the two streams that the SDK reads and writes.
 
-    def __init__(self, wire: _Wire, line_limit: int) -> None:
+    They are the wire itself and no queues with tasks between: each hop through one is a turn of the event
+    loop, and a call had four of them.
+    """
+
+    def __init__(self, wire: _Wire, line_limit: int, scope: anyio.CancelScope) -> None:
         self._wire = wire
-        self._line_limit = line_limit
+        self._lines = Lines(line_limit)
+        self._unread: deque[bytes | None] = deque()
+        self._scope = scope
+        self._ended = False
         self._turn = anyio.Lock(fast_acquire=True)
         self._unanswered: set[str] = set()
         self._answered = anyio.Event()
 
-    async def receive(self, server: _ToServer) -> None:
-        """Passes on what the client says until it closes its side and its calls had a moment to finish."""
-        async with server:
-            lines = Lines(self._line_limit)
-            while chunk := await self._wire.read():
-                for line in lines.feed(chunk):
-                    await self._take(line, server)
-            await self._take(lines.rest() or b"", server)
-            with anyio.move_on_after(DRAIN_SECONDS):
-                while self._unanswered:
-                    self._answered = anyio.Event()
-                    await self._answered.wait()
+    # What the client says
 
-    async def transmit(self, replies: MemoryObjectReceiveStream[SessionMessage]) -> None:
-        """Writes what the server says until it has nothing more to say."""
-        async with replies:
-            async for item in replies:
-                await self._write(item.message)
+    def __aiter__(self) -> Self:
+        return self
 
-    async def _take(self, line: bytes | None, server: _ToServer) -> None:
+    async def __anext__(self) -> SessionMessage:
+        """What the client says next, until it closes its side and its calls had a moment to finish."""
+        while True:
+            while self._unread:
+                if (message := await self._taken(self._unread.popleft())) is not None:
+                    return SessionMessage(message)
+            if self._ended:
+                await self._drain()
+                self._scope.deadline = anyio.current_time() + CLOSING_SECONDS
+                raise StopAsyncIteration
+            if chunk := await self._wire.read():
+                self._unread.extend(self._lines.feed(chunk))
+            else:
+                self._ended = True
+                self._unread.append(self._lines.rest() or b"")
+
+    async def receive(self) -> SessionMessage:
+        try:
+            return await anext(self)
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+    async def _drain(self) -> None:
+        with anyio.move_on_after(DRAIN_SECONDS):
+            while self._unanswered:
+                self._answered = anyio.Event()
+                await self._answered.wait()
+
+    async def _taken(self, line: bytes | None) -> types.JSONRPCMessage | None:
+        """The message in a line, which is counted; None for what was answered here or is empty."""
         if line is None:
             await self._write(Malformed(types.INVALID_REQUEST, "The message is too long.").reply)
-            return
+            return None
         if not line or line.isspace():
-            return
+            return None
         try:
             message = decode(line)
         except Malformed as refusal:
             await self._write(refusal.reply)
-            return
+            return None
         # While a reply cannot be written nothing new is begun: who stops reading is not read either.
         async with self._turn:
             self._count(message)
-        await server.send(SessionMessage(message))
+        return message
 
     def _count(self, message: types.JSONRPCMessage) -> None:
         if isinstance(message, types.JSONRPCRequest):
@@ -358,13 +377,34 @@ class _Connection:
             # A cancelled call is never answered.
             self._unanswered.discard(str((message.params or {}).get("requestId")))
 
+    # What the server says
+
+    async def send(self, item: SessionMessage) -> None:
+        await self._write(item.message)
+
     async def _write(self, message: types.JSONRPCMessage) -> None:
         frame = _encode(message)
-        async with self._turn:
-            await self._wire.write(frame)
+        try:
+            async with self._turn:
+                await self._wire.write(frame)
+        except _GONE:
+            log.debug("the client stopped reading")
+            self._scope.cancel()
+            raise anyio.BrokenResourceError from None
         if isinstance(message, types.JSONRPCResponse | types.JSONRPCError):
             self._unanswered.discard(str(message.id))
             self._answered.set()
+
+    # Both streams end with the wire, which `serve` closes.
+
+    async def aclose(self) -> None:
+        pass
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
 
 
 def _encode(message: types.JSONRPCMessage) -> bytes:
@@ -397,24 +437,6 @@ async def serve(server: MCPServer[Any], *, line_limit: int = 1 << 20) -> None:
     """
     # MCPServer has no public door for a stream pair; its own run_stdio_async goes through this one.
     protocol = server._lowlevel_server
-    to_server, from_client = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    to_client, from_server = anyio.create_memory_object_stream[SessionMessage](0)
-    with _private_wire() as wire:
-        connection = _Connection(wire, line_limit)
-        async with anyio.create_task_group() as tasks:
-
-            async def receive() -> None:
-                try:
-                    await connection.receive(to_server)
-                    await anyio.sleep(CLOSING_SECONDS)
-                except _GONE:
-                    log.debug("the client stopped reading")
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(receive)
-            tasks.start_soon(protocol.run, from_client, to_client, protocol.create_initialization_options())
-            try:
-                await connection.transmit(from_server)
-            except _GONE:
-                log.debug("the client stopped reading")
-            tasks.cancel_scope.cancel()
+    with _private_wire() as wire, anyio.CancelScope() as scope:
+        connection = _Connection(wire, line_limit, scope)
+        await protocol.run(connection, connection, protocol.create_initialization_options())
