@@ -369,16 +369,18 @@ CREATE INDEX idx_file_history_agent ON agent_file_history (agent_id, lead_id);
 CREATE INDEX _idx_file_history_project ON agent_file_history (project_id, file_path);
 CREATE INDEX _idx_file_history_newest ON agent_file_history (project_id, last_seq);
 
--- Full text of the ledger.
+-- Full text of the ledger. Every writing call adds entries, and to index one costs a third of such a call; so
+-- they are indexed many at a time, behind the answers and before each search. `_activity_unindexed` is what is
+-- still to come: ids are the places in the chain, so all up to the last one that is indexed are.
 CREATE VIRTUAL TABLE _fts_activity USING fts5 (
     summary, details, search_words,
     content = 'activity_log', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
 );
-CREATE TRIGGER _fts_activity_insert AFTER INSERT ON activity_log BEGIN
-    INSERT INTO _fts_activity (rowid, summary, details, search_words)
-    VALUES (new.id, new.summary, new.details, new.search_words);
-END;
-CREATE TRIGGER _fts_activity_delete AFTER DELETE ON activity_log BEGIN
+CREATE VIEW _activity_unindexed AS
+    SELECT id, summary, details, search_words FROM activity_log
+     WHERE id > (SELECT coalesce(max(id), 0) FROM _fts_activity_docsize);
+CREATE TRIGGER _fts_activity_delete AFTER DELETE ON activity_log
+WHEN old.id <= (SELECT coalesce(max(id), 0) FROM _fts_activity_docsize) BEGIN
     INSERT INTO _fts_activity (_fts_activity, rowid, summary, details, search_words)
     VALUES ('delete', old.id, old.summary, old.details, old.search_words);
 END;

@@ -10,6 +10,7 @@ import apsw
 import pytest
 
 from callboard import backup, dump, integrity
+from callboard.domains import history
 from tests.conftest import Board, TurnedClock
 from tests.filling import fill
 from tests.rows import TOGETHER, put
@@ -46,7 +47,9 @@ async def full(board: Board) -> Path:
 
 
 def content(path: Path) -> dict[str, list[Any]]:
+    """All that a store says, its newest entries found by searches as the older ones are."""
     with closing(apsw.Connection(str(path))) as db:
+        db.execute(history.INDEX.sql, {"most": 10_000})
         tables = [*integrity.tables(db), "sqlite_sequence"]
         found: dict[str, list[Any]] = {
             table: db.execute(f'SELECT * FROM "{table}"').fetchall() for table in tables

@@ -11,6 +11,7 @@ from contextlib import closing
 import apsw
 import pytest
 
+from callboard.domains import history
 from tests.rows import (
     EXPECTED,
     NOW,
@@ -195,6 +196,9 @@ def test_search_finds_what_stands_in_the_table_and_nothing_else(bare: apsw.Conne
         return json.dumps({"text": words}) if column == "payload" else words
 
     put(bare, table, **{column: text("Locking the façades"), "search_words": "parse tree"})
+    if table == "activity_log":
+        assert hits("lock") == 0, "entries are indexed many at a time"
+        bare.execute(history.INDEX.sql, {"most": 1})
     assert (hits("lock"), hits("facade"), hits("tree"), hits("wardrobe")) == (1, 1, 1, 0)
     if table == "activity_log":
         put(bare, "_activity_seals", first_seq=1, last_seq=1)

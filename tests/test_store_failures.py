@@ -93,6 +93,9 @@ async def test_a_full_disk_refuses_writes_until_there_is_room_and_reads_go_on(
                 "disk full",
             )
             assert [lock["file_path"] for lock in (await ann.list_file_locks())["locks"]] == ["before.py"]
+            # Searching reads as well, though it would write the newest entries into the index first.
+            assert (await ann.search_crew(query="before"))["hits"] == []
+        assert [hit["kind"] for hit in (await ann.search_crew(query="before"))["hits"]] == ["activity"]
         await ann.acquire_file_lock(file_path="a.py")
         assert await board.rows(LEASES) == [(2,)]
 

@@ -18,7 +18,17 @@ from callboard import frames, globs, identity, replay, text
 from callboard.arguments import validated
 from callboard.clock import Clock, Ids
 from callboard.domains import chat, history, locks, messages, projects, roster, tasks
-from callboard.errors import AgentTerminated, InternalError, InvalidArguments, InvalidPath, NotFound, Refused
+from callboard.errors import (
+    AgentTerminated,
+    InternalError,
+    InvalidArguments,
+    InvalidPath,
+    NotFound,
+    Refused,
+    StoreBusy,
+    StoreFull,
+    StoreUnavailable,
+)
 from callboard.events import Event
 from callboard.feed import ANYTHING, Feed, Listener
 from callboard.identity import Caller, Claim
@@ -157,13 +167,18 @@ class Dispatch:
             claim=claim,
             values=values | {"request_key": request_key} if tool.keyed else values,
             request_key=request_key,
-            digests=replay.digests(given.given()) if tool.writes else {},
+            digests={} if request_key is None else replay.digests(given.given()),
             project_id=self.repository.project_id,
         )
+        if tool.searches is not None and values[tool.searches]:
+            await self._index()
+        seconds = getattr(given, "wait_seconds", 0)
         if tool.waits_on is None:
             outcome = await self._attempt(call)
-        else:
-            outcome = await self._waited(call, tool.waits_on, getattr(given, "wait_seconds", 0), progress)
+        elif seconds:
+            outcome = await self._waited(call, tool.waits_on, seconds, progress)
+        else:  # nothing that it would have to listen for
+            outcome = await self._attempt(call, gives_up_after=0)
         if isinstance(outcome.answer, Refused):
             raise outcome.answer
         return _finished(tool, outcome)
@@ -214,6 +229,15 @@ class Dispatch:
                 _repository_at, folder, project_id
             )
         return self._repositories[project_id]
+
+    async def _index(self) -> None:
+        """Let a search find what the ledger was told up to now. Where the store cannot be written, reading
+        goes on, with what is indexed."""
+        try:
+            while await self._store.read(history.is_unindexed):
+                await self._store.write(history.index)
+        except (StoreBusy, StoreFull, StoreUnavailable) as refusal:
+            log.warning("the newest entries are not searched (%s)", refusal.code)
 
     # One attempt, in one transaction.
 

@@ -339,7 +339,7 @@ def _totals(db: apsw.Connection) -> Iterator[str]:
         yield f"| {title} | {len(chosen)} | " + " | ".join(str(total) for total in sums) + " |"
     full_text = sum(1 for sql in statements() if sql.startswith("CREATE VIRTUAL"))
     views = sum(1 for sql in statements() if sql.startswith("CREATE VIEW"))
-    yield from ("", f"Beside them {full_text} full-text tables and {views} view.")
+    yield from ("", f"Beside them {full_text} full-text tables and {views} views.")
 
 
 def markdown() -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cached_property
 from operator import itemgetter
 from typing import Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
 
@@ -38,9 +39,7 @@ T = TypeVar("T")
 R = TypeVar("R", bound="Row")
 
 Value = str | int | float | bytes | None
-
 log = logging.getLogger(__name__)
-
 
 BUSY_RETRY_MS = 1_000
 """After how long it is worth asking again when another process kept the store locked."""
@@ -140,7 +139,7 @@ class Tx:
         self.notices: list[Notice] = []
         self.to_follow: list[Callable[[Tx], None]] = []
 
-    @property
+    @cached_property
     def at(self) -> str:
         """The wall clock as text, for people."""
         return utc_text(self.wall)

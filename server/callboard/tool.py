@@ -86,6 +86,7 @@ class Tool(Generic[P, R]):
     destructive: bool
     waits_on: str | None
     audited: bool
+    searches: str | None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -159,14 +160,16 @@ def tool(
     toolset: str | None = None,
     waits_on: str | None = None,
     audited: bool = False,
+    searches: str | None = None,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]:
     """Describe an operation `(tx, caller, …) -> result` as a tool.
 
     `idempotent` means that the same call again changes nothing more (a tool that only reads is);
     `destructive` that it may take away what others have. `toolset` is the domain's name unless given;
     `waits_on` is the topic of a tool that waits up to its argument `wait_seconds`. `audited` lets a tool
-    that only reads write to the ledger what a human read. An operation that names `request_key` is given
-    it, to keep with what it writes.
+    that only reads write to the ledger what a human read; `searches` names the argument whose words are
+    looked for in the ledger, which is then brought up to date first. An operation that names `request_key`
+    is given it, to keep with what it writes.
     """
 
     def describe(function: Callable[P, R]) -> Tool[P, R]:
@@ -180,6 +183,7 @@ def tool(
             destructive=destructive,
             waits_on=waits_on,
             audited=audited,
+            searches=searches,
         )
 
     return describe

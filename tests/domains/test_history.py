@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 import pytest
 
+from callboard.domains import crew, history
 from tests.conftest import Agent, Board
 
 # The columns that an entry's hash covers. The canonical form is written down here a second time, so that a
@@ -274,6 +275,31 @@ async def test_full_text_finds_identifiers_whole_and_by_their_parts(
     await noted(ann, "calling renew_leases and foldName in src/text/parser.py")
     page = await ann.list_activity(query=query, action_type="note")
     assert len(page["entries"]) == found
+
+
+UNINDEXED = "SELECT count(*) FROM _activity_unindexed"
+
+
+async def test_a_search_finds_what_was_told_just_before_it_however_much_that_is(board: Board) -> None:
+    ann = await board.agent("ann")
+    for number in range(2 * history.INDEXED_AT_ONCE + 1):
+        await noted(ann, f"heron {number}")
+    [(waiting,)] = await board.rows(UNINDEXED)
+    assert waiting > 2 * history.INDEXED_AT_ONCE
+    newest = await ann.list_activity(query="heron", newest_first=True, limit=1)
+    assert newest["entries"][0]["summary"] == f"heron {2 * history.INDEXED_AT_ONCE}"
+    assert await board.rows(UNINDEXED) == [(0,)]
+    await noted(ann, "bittern")
+    assert [hit["kind"] for hit in (await ann.search_crew(query="bittern"))["hits"]] == ["activity"]
+
+
+async def test_entries_are_indexed_though_nobody_searches(board: Board) -> None:
+    ann = await board.agent("ann")
+    await noted(ann, "heron")
+    assert await board.opened.store.read(crew.is_due)
+    await board.turn(1)
+    assert await board.rows(UNINDEXED) == [(0,)]
+    assert not await board.opened.store.read(crew.is_due)
 
 
 async def test_the_details_are_searched_too(board: Board) -> None:

@@ -23,6 +23,7 @@ __all__ = [
     "fts_query",
     "index_words",
     "mask_tokens",
+    "may_hold_secret",
     "nearest",
     "neutralise",
     "redact",
@@ -287,6 +288,15 @@ _REFERENCE = re.compile(
     r"[$%*]|[.~]{0,2}/|(?:[a-z_]\w*\.)+[a-z_]\w*$|(?=\w*_)\w*(?:password|passwd|secret|token|key)\d*$"
 )
 _LONG: Final = 12
+
+
+_TRIGGERS: Final = tuple({*_ASSIGNMENT_TRIGGERS, *(one for secret in _SECRETS for one in secret.triggers)})
+
+
+def may_hold_secret(text: str) -> bool:
+    """Say whether `redact` has anything to look at closely: in most texts there is nothing. What is said of
+    several texts joined, or of their JSON, holds for each of them."""
+    return any(map(_lower(text).__contains__, _TRIGGERS))
 
 
 def mask_tokens(text: str) -> str:

@@ -140,9 +140,17 @@ def index_words(text: str) -> str:
     A run of Chinese, Japanese or Korean gives its pairs of characters and the last one, so that any stretch
     of it is a phrase and any character begins a word.
     """
-    names = dict.fromkeys(_COMPOUND.findall(text))
-    split = (_parts(_WORD.findall(name), closing=True) for name in names)
-    return " ".join(" ".join(parts) for parts in split if len(parts) > 1)
+    split = [
+        parts
+        for name in dict.fromkeys(_COMPOUND.findall(text))
+        if not _is_plain(name) and len(parts := _parts(_WORD.findall(name), closing=True)) > 1
+    ]
+    return " ".join(map(" ".join, split))
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is surely one word: most are, and need not be cut to find that out."""
+    return name.isascii() and name.isalnum() and name[1:] == name[1:].lower()
 
 
 def _parts(words: list[str], *, closing: bool) -> list[str]:

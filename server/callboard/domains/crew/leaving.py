@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pydantic import Field
 
 from callboard import identity
-from callboard.domains import delegations, locks, messages, projects, roster, tasks, timers
+from callboard.domains import delegations, history, locks, messages, projects, roster, tasks, timers
 from callboard.errors import AgentTerminated, Forbidden, UnknownAgent
 from callboard.events import Event, Notice
 from callboard.identity import Caller, Principal
@@ -171,13 +171,14 @@ def is_due(tx: Tx) -> bool:
     dues = (locks.next_due(tx), tasks.next_due(tx), timers.next_due(tx), projects.next_due(tx))
     if any(due is not None and due <= tx.now for due in dues):
         return True
-    return messages.is_due(tx) or bool(roster.orphans(tx))
+    return messages.is_due(tx) or bool(roster.orphans(tx)) or history.is_unindexed(tx)
 
 
 def sweep(tx: Tx) -> None:
     """End what is over: leases and claims past their time, dead places in the queue, messages that waited
     too long, claims on sessions, and what agents hold whose process has been gone for the whole grace; their
-    leads are told. Fire the timers that are due."""
+    leads are told. Fire the timers that are due, and let searches find what happened."""
+    history.index(tx)
     locks.reap(tx)
     tasks.reap(tx)
     messages.sweep(tx)

@@ -136,7 +136,7 @@ class CrewHits(Result):
     mark: str | None = Field(default=None, description="What this reply's fences are made of")
 
 
-@tool()
+@tool(searches="query")
 def search_crew(
     tx: Tx,
     caller: Caller,

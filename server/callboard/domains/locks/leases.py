@@ -64,6 +64,9 @@ HELD_BY = Lease.query(f"""
 HELD_AT = Lease.query(f"""
     SELECT {COLUMNS}, mode FROM _leases WHERE file_path = :file_path AND +expires_boot_ms > :now
 """)
+OWN_AT = Lease.query(f"""
+    SELECT {COLUMNS}, mode FROM _leases WHERE file_path = :file_path AND agent_id = :agent_id
+""")
 IN_PROJECT = Lease.query(f"""
     SELECT {COLUMNS}, mode FROM _leases
      WHERE project_id = :project_id AND fence > :after AND +expires_boot_ms > :now
@@ -182,11 +185,12 @@ def take(
         "task_id": task_id,
         "ttl_ms": ttl_ms,
     }
-    for held in ("exclusive", mode):
+    own = {lease.mode for lease in tx.all(OWN_AT, file_path=file_path, agent_id=agent_id)}
+    for held in own & {"exclusive", mode}:
         if (lease := tx.one(EXTEND[held], **asked, deadline=deadline, at=tx.at, now=tx.now)) is not None:
             tell(tx, "lock_renewed", f"refreshed {lease.path}", lease)
             return lease, True
-    weaker = tx.one(DROP["shared"], file_path=file_path, agent_id=agent_id)
+    weaker = tx.one(DROP["shared"], file_path=file_path, agent_id=agent_id) if "shared" in own else None
     fence = tx.next_fence()
     taken = tx.one(
         TAKE[mode],

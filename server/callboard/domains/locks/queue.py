@@ -235,6 +235,9 @@ def reap(tx: Tx) -> None:
 
 def _end_what_is_over(tx: Tx) -> list[str]:
     """The names that this frees, also those for which a kept place has lost the call that waited on it."""
+    due = next_due(tx)
+    if due is None or due > tx.now:
+        return []  # as nearly always: one look instead of seven statements that find nothing
     over = leases.drop_expired(tx)
     freed = [lease.file_path for lease in over]
     _ended_by_themselves(tx, over)
