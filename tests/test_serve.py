@@ -93,6 +93,27 @@ async def test_each_principal_is_shown_what_it_may_call_and_is_refused_the_rest(
         assert (await refusal(client, "register_agent", role="developer"))["code"] == "forbidden"
 
 
+@pytest.mark.parametrize("loop", ["auto", "asyncio"])
+async def test_processes_on_either_event_loop_wait_for_each_other_and_end(tmp_path: Path, loop: str) -> None:
+    place = Place(tmp_path)
+    async with place.stdio("--loop", loop) as one, place.stdio("--loop", loop) as other:
+        for client, agent_id in ((one, "ann"), (other, "ben")):
+            await call(client, "register_agent", role="developer", agent_id=agent_id)
+        fence = (await call(one, "acquire_file_lock", agent_id="ann", file_path="a.py"))["fence"]
+        async with anyio.create_task_group() as tasks:
+
+            async def wait() -> None:
+                told = {"agent_id": "ben", "file_path": "a.py", "wait_seconds": 50}
+                assert (await call(other, "acquire_file_lock", **told))["fence"] == fence + 1
+
+            tasks.start_soon(wait)
+            waiting: list[Json] = []
+            while not waiting:
+                state = await call(one, "check_file_lock", agent_id="ann", file_path="a.py")
+                waiting = state.get("waiters", [])
+            await call(one, "release_file_lock", agent_id="ann", file_path="a.py", fence=fence)
+
+
 @pytest.mark.parametrize("era", ["modern", "legacy"])
 async def test_a_human_is_shown_every_tool_and_may_use_those_of_humans(
     place: Place, guarded: str, era: str

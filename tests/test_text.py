@@ -1,5 +1,6 @@
 """Text from agents: what a reader gets to see, which names are one name, what is masked, what is found."""
 
+import json
 import random
 import string
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from callboard.text import (
     fold_name,
     fts_query,
     index_words,
+    is_suspect_json,
     nearest,
     neutralise,
     redact,
@@ -418,6 +420,14 @@ def test_the_whole_identifier_ranks_before_its_parts(index: apsw.Connection) -> 
 )
 def test_no_text_is_an_error(index: apsw.Connection, text: str) -> None:
     search(index, text)
+
+
+def test_whatever_would_be_taken_out_of_a_text_is_suspected_in_its_json() -> None:
+    for character in map(chr, (*range(0xD800), *range(0xE000, 0x10FFFF + 1))):
+        if neutralise(f"a{character}b")[0] != f"a{character}b":
+            told = json.dumps([f"a{character}b"], ensure_ascii=False)
+            assert is_suspect_json(told), f"U+{ord(character):04X}"
+    assert not is_suspect_json(json.dumps(["plain\n\ttext of \u00e9l\u00e8ves"], ensure_ascii=False))
 
 
 def test_a_search_looks_for_a_bounded_number_of_terms() -> None:

@@ -451,15 +451,18 @@ def _found_folder(argument: str, spelling: str) -> Folder:
 
 def _finished(tool: AnyTool, outcome: _Outcome) -> dict[str, Any]:
     """The result as it leaves: neutral and not too large, with the facts that accompany any result."""
+    data = outcome.data or {}
+    told = frames.compact(data)
     removed: dict[str, int] = {}
-    data: dict[str, Any] = _neutral(outcome.data, removed)
+    if text.is_suspect_json(told):  # else nothing in it can be, and most answers are short and plain
+        data = _neutral(data, removed)
     if outcome.replayed:
         data["replayed"] = True
     if outcome.unread:
         data.setdefault("unread", outcome.unread)
     if removed:
         data["sanitized"] = removed
-    return frames.bounded(data)
+    return data if len(told) <= frames.SURELY_SHORT else frames.bounded(data)
 
 
 def _neutralise(refusal: Refused) -> None:

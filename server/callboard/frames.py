@@ -13,6 +13,9 @@ from typing import Any
 MOST_BYTES = 80_000
 """A result as JSON: 20,000 tokens of four bytes. Clients cut or warn a little above that."""
 
+SURELY_SHORT = MOST_BYTES // 4 - 1024
+"""A result of so many characters is not over that whatever they are, with what accompanies any result."""
+
 RESULT_BYTES = 56 * 1024
 """Entries of one page of a list, messages included; with what stands around them it stays under 64 KiB."""
 

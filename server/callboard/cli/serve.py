@@ -1,8 +1,10 @@
 """`callboard serve`: the server, over the pipe of one client or over HTTP for many."""
 
+import gc
 import logging
 import signal
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +17,7 @@ from callboard.errors import Refused
 from callboard.storefile import Unusable
 
 Durability = Literal["full", "normal"]
+Loop = Literal["auto", "asyncio"]
 
 
 def serve(
@@ -70,6 +73,9 @@ def serve(
             "--channel", help="stdio, one agent: push its new messages to Claude Code. Experimental."
         ),
     ] = False,
+    loop: Annotated[
+        Loop, typer.Option(help="The event loop: auto takes uvloop where it is installed.")
+    ] = "auto",
     allow_network: Annotated[
         bool, typer.Option("--allow-network-fs", help="Accept a network file system, at the price of speed.")
     ] = False,
@@ -93,6 +99,8 @@ def serve(
 
     async def run() -> None:
         async with open_board(config) as board, anyio.create_task_group() as tasks:
+            # What was imported stays until the end: no collection need look at it again.
+            gc.freeze()
             tasks.start_soon(_until_signalled, tasks.cancel_scope)
             tasks.start_soon(board.keep)
             if lock_delay is not None:
@@ -106,7 +114,7 @@ def serve(
             tasks.cancel_scope.cancel()
 
     try:
-        anyio.run(run)
+        anyio.run(run, backend_options={"use_uvloop": loop == "auto" and find_spec("uvloop") is not None})
     except* (Unusable, ValueError, Refused, OSError) as group:
         message = str(first_of(group))
     else:

@@ -22,6 +22,7 @@ __all__ = [
     "fold_name",
     "fts_query",
     "index_words",
+    "is_suspect_json",
     "mask_tokens",
     "may_hold_secret",
     "nearest",
@@ -75,6 +76,8 @@ _SUSPECT = re.compile(
     rf"\ud800-\udfff\ufdd0-\ufdef\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0010ffff]"
     rf"(?<=[{_TAGS}{_BIDI}{_ZERO_WIDTH}{_JOINERS}{_SELECTORS}{_SEPARATORS}{_NONCHARACTERS}{_CONTROL}])"
 )
+# How JSON writes the control characters among them. A newline and a tab are none.
+_ESCAPED = re.compile(r"\\[bfru]")
 _SEPARATOR = re.compile(f"[{_SEPARATORS}]")
 # One selector behind a character with such variants is spelling (UTS #51, UTS #37); all others are noise.
 _STRAY_SELECTOR = re.compile(
@@ -119,6 +122,12 @@ def neutralise(text: str) -> tuple[str, dict[str, int]]:
         text = pattern.sub("", text)
         counts[kind] = counts.get(kind, 0) + length - len(text)
     return text, {kind: count for kind, count in counts.items() if count}
+
+
+def is_suspect_json(told: str) -> bool:
+    """Say whether `neutralise` could find anything in a text of this JSON, whose escapes hide what they stand
+    for. JSON that was written without escaping what need not be."""
+    return _SUSPECT.search(told) is not None or _ESCAPED.search(told) is not None
 
 
 def fault(text: str) -> str | None:
