@@ -333,3 +333,38 @@ def test_a_command_on_a_store_that_cannot_be_used_ends_in_the_same_way(run: Run,
 def test_a_token_file_that_cannot_be_read_ends_the_start(run: Run) -> None:
     assert "nothing.token" in sentence(run("serve", "--token-file", "nothing.token", code=1))
     assert not Path(".callboard").exists()
+
+
+# --- What a start takes -----------------------------------------------------------------------------------
+
+
+def started(code: str, folder: Path) -> str:
+    """What `code` prints at the end of a server that found its standard input closed."""
+    begin = (
+        f"import atexit, gc, sys; sys.argv = ['callboard', 'serve']; atexit.register(lambda: print({code}))"
+    )
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CALLBOARD_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{begin}; from callboard.__main__ import main; main()"],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": str(SERVER)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+def test_a_server_loads_nothing_of_the_other_commands(tmp_path: Path) -> None:
+    loaded = started("*(name for name in sys.modules if name.startswith('callboard.cli.'))", tmp_path)
+    assert set(loaded.split()) == {"callboard.cli.serve", "callboard.cli.common"}
+
+
+def test_a_server_looks_for_garbage_but_not_in_what_its_start_has_made(tmp_path: Path) -> None:
+    assert started("gc.isenabled(), gc.get_freeze_count() > 50_000", tmp_path) == "True True"
+
+
+def test_a_mistyped_command_is_told_the_one_that_is_meant(run: Run) -> None:
+    assert "Did you mean 'serve'" in run("sevre", code=2).stderr

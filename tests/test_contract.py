@@ -13,7 +13,7 @@ import apsw
 import pytest
 
 import callboard
-from callboard import errors, manifests, schema
+from callboard import contracts, errors, manifests, schema
 from callboard.catalog import CATALOG, DOMAINS, TOOLSETS, select
 from callboard.errors import Refused
 from callboard.mcp_server import INSTRUCTIONS
@@ -175,7 +175,7 @@ LAYERS = """
     catalog
     dispatch
     retention upkeep
-    board
+    board contracts
     prompts resources
     subscriptions channel
     mcp_server stdio
@@ -343,6 +343,9 @@ class TestEveryTool:
 
     def test_that_only_reads_is_repeatable_and_takes_nothing_away(self, tool: AnyTool) -> None:
         assert tool.writes or (tool.idempotent and not tool.destructive)
+
+    def test_is_published_as_its_code_has_it(self, tool: AnyTool) -> None:
+        assert contracts.published(tool).model_dump_json() == contracts.derived(tool).model_dump_json()
 
     def test_costs_few_tokens(self, tool: AnyTool) -> None:
         assert manifests.tokens(tool) <= 400

@@ -257,6 +257,7 @@ def test_a_new_store_is_what_the_file_says(db: apsw.Connection) -> None:
 def test_a_changed_schema_is_noticed(db: apsw.Connection, change: str) -> None:
     db.execute(change)
     assert schema.normalised(db) != EXPECTED
+    assert len(schema.drift(db)) == 1
 
 
 def test_layout_and_comments_are_no_difference(db: apsw.Connection) -> None:
@@ -264,6 +265,7 @@ def test_layout_and_comments_are_no_difference(db: apsw.Connection) -> None:
     for statement in schema.statements():
         respelt.execute(re.sub(r"--[^\n]*", "", statement).replace("\n", "\n\t "))
     assert schema.normalised(respelt) == EXPECTED
+    assert schema.drift(respelt) == []
 
 
 def test_the_schema_page_is_what_the_file_gives() -> None:

@@ -1,5 +1,6 @@
 """`callboard` and `python -m callboard`: hands over to the command line."""
 
+import gc
 import sys
 
 
@@ -17,6 +18,9 @@ def main() -> None:
 
             check(event, arguments[3:])
         case _:
+            if arguments[:1] == ["serve"]:
+                # What a start makes stays: to look for garbage in it is lost time. `serve` begins to.
+                gc.disable()
             # Imported here, so that reading the version or the package costs nothing of the command line.
             from callboard.cli import main as run
 

@@ -81,8 +81,7 @@ def examine(db: apsw.Connection, *, anchors: list[audit.Anchor] | None = None) -
         Broken("references", f"row {row} of {table} names none of {parent}")
         for table, row, parent, _ in db.execute("SELECT * FROM pragma_foreign_key_check LIMIT 10")
     ]
-    if (found := schema.normalised(db)) != (wanted := schema.expected()):
-        odd = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if odd := schema.drift(db):
         return [*broken, *(Broken("schema", name) for name in odd[:SHOWN])]
     for rule, statement in RULES.items():
         broken += [Broken(rule, str(row[0])) for row in db.execute(f"{statement} LIMIT {SHOWN}")]

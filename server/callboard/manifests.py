@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from callboard import __version__, packaging, toolpage
+from callboard import __version__, contracts, packaging, toolpage
 from callboard.catalog import CATALOG, PROFILES, TOOLSETS, select
-from callboard.mcp_server import published
 from callboard.tool import Tool
 from callboard.toolpage import CONTRACTS
 
@@ -21,10 +20,13 @@ TABLE_END = "<!-- tools:end -->"
 
 PAGE = Path("docs") / "tools.md"
 
+PACKAGED = Path("server") / "callboard" / contracts.FILE.name
+"""The contracts where a server reads them."""
+
 
 def manifest(tool: Tool[..., Any]) -> dict[str, Any]:
     """The contract of one tool."""
-    listed = published(tool).model_dump(mode="json", by_alias=True, exclude_none=True)
+    listed = contracts.derived(tool).model_dump(mode="json", by_alias=True, exclude_none=True)
     return listed | {"toolset": tool.toolset, "profile": tool.profile, "who": tool.who}
 
 
@@ -67,6 +69,7 @@ def beside() -> dict[Path, str]:
     """Every other file that is generated whole, by its path from the root of a checkout."""
     return {
         PAGE: toolpage.page(),
+        PACKAGED: "".join(map(contracts.line, CATALOG)),
         packaging.LISTING: _rendered(packaging.listing()),
         packaging.BUNDLE: _rendered(packaging.bundle()),
     }

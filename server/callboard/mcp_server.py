@@ -26,12 +26,12 @@ from pydantic import AnyHttpUrl, ValidationError
 from callboard import __version__, prompts
 from callboard.board import Board
 from callboard.channel import CAPABILITY, Channel
+from callboard.contracts import published
 from callboard.errors import InternalError, NotFound, Refused, Unauthenticated
 from callboard.frames import compact, text_of
 from callboard.identity import Principal
 from callboard.resources import MIME_TYPE, SCHEME, Resources
 from callboard.subscriptions import Subscriptions
-from callboard.tool import Tool
 
 SCOPE = "callboard"
 """The OAuth scope that every token of a store carries; what it may do is decided by the store."""
@@ -258,24 +258,6 @@ def auth_settings(url: str) -> AuthSettings:
         resource_server_url=AnyHttpUrl(f"{url.rstrip('/')}/mcp"),
         required_scopes=[SCOPE],
         validate_token_resource=False,
-    )
-
-
-def published(tool: Tool[..., Any]) -> types.Tool:
-    """A tool as `tools/list` publishes it."""
-    return types.Tool(
-        name=tool.name,
-        title=tool.title,
-        description=tool.description,
-        input_schema=dict(tool.input_schema),
-        output_schema=dict(tool.output_schema),
-        annotations=types.ToolAnnotations(
-            title=tool.title,
-            read_only_hint=not tool.writes,
-            destructive_hint=tool.destructive,
-            idempotent_hint=tool.idempotent,
-            open_world_hint=False,
-        ),
     )
 
 

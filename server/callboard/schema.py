@@ -22,6 +22,7 @@ __all__ = [
     "TEXT",
     "VERSION",
     "create",
+    "drift",
     "expected",
     "markdown",
     "normalised",
@@ -143,10 +144,25 @@ def _squeeze(sql: str) -> str:
     return _PUNCTUATION.sub(r"\1", flowing).strip(" ;")
 
 
+def _written() -> dict[str, str]:
+    """The statements of this file by kind and name."""
+    made = ((match, sql) for sql in statements() if (match := _CREATE.match(sql)))
+    return {f"{match[1].lower()} {match[2]}": sql.removesuffix(";") for match, sql in made}
+
+
+def _stored(db: apsw.Connection) -> dict[str, str]:
+    """The statements of a database by kind and name, without those that SQLite and FTS5 add themselves."""
+    rows = _rows(db, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {
+        f"{kind} {name}": sql
+        for kind, name, sql in rows
+        if not name.startswith("sqlite_") and not _SHADOW.fullmatch(name)
+    }
+
+
 def expected() -> dict[str, str]:
     """What `normalised` gives for a store that is as this file says."""
-    made = ((match, sql) for sql in statements() if (match := _CREATE.match(sql)))
-    return {f"{match[1].lower()} {match[2]}": _squeeze(sql) for match, sql in made}
+    return {name: _squeeze(sql) for name, sql in _written().items()}
 
 
 def _rows(db: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
@@ -156,16 +172,17 @@ def _rows(db: apsw.Connection, sql: str) -> list[tuple[Any, ...]]:
 
 def normalised(db: apsw.Connection) -> dict[str, str]:
     """The schema of a database by kind and name, without comments, layout, and what SQLite and FTS5 add
-    themselves.
+    themselves."""
+    return {name: _squeeze(sql) for name, sql in _stored(db).items()}
 
-    Equal to `expected()` in a sound store; a difference is drift or tampering.
-    """
-    rows = _rows(db, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
-    return {
-        f"{kind} {name}": _squeeze(sql)
-        for kind, name, sql in rows
-        if not name.startswith("sqlite_") and not _SHADOW.fullmatch(name)
-    }
+
+def drift(db: apsw.Connection) -> list[str]:
+    """What is in a database otherwise than this file says, or in one of the two only: by kind and name, in
+    order. Nothing in a sound store; anything is drift or tampering."""
+    if _stored(db) == _written():  # to the letter, as in every store that this schema made
+        return []
+    found, wanted = normalised(db), expected()
+    return sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
 
 
 # --- docs/schema.md -----------------------------------------------------------------------------------------

@@ -320,11 +320,9 @@ def _check_pages(db: apsw.Connection, path: Path) -> None:
 
 def _check_schema(db: apsw.Connection, path: Path) -> None:
     """A store has exactly the schema of its version: no table is missing, no trigger was slipped in."""
-    found, wanted = schema.normalised(db), schema.expected()
-    if found != wanted:
-        odd = min(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
+    if odd := schema.drift(db):
         raise Damaged(
-            f"The schema of {path} is not that of version {schema.VERSION}: look at {odd}. {RESTORE}"
+            f"The schema of {path} is not that of version {schema.VERSION}: look at {odd[0]}. {RESTORE}"
         )
 
 
@@ -440,7 +438,7 @@ def _migrate(
         if before == 0:
             _name(db, boot_id, now, new_store_id)
         dangling = db.execute("SELECT * FROM pragma_foreign_key_check").get
-        if version != schema.VERSION or dangling or schema.normalised(db) != schema.expected():
+        if version != schema.VERSION or dangling or schema.drift(db):
             raise MigrationFailed(
                 f"The store {path} of version {before} could not be brought to version {schema.VERSION}; "
                 "it is as it was. Go on with the callboard that wrote it, and report this."

@@ -1,74 +1,95 @@
 """The command line: for people and scripts, and the way in for every client."""
 
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from callboard import __version__
-from callboard.cli import (
-    audit,
-    backup,
-    call,
-    decisions,
-    demo,
-    doctor,
-    dump,
-    generate,
-    guard,
-    hook,
-    importing,
-    projects,
-    prune,
-    serve,
-    settings,
-    setup,
-    tokens,
-)
-from callboard.cli.views import lists, mail, status, tail, tasks, watch
 
 DEFAULT_HTTP = "127.0.0.1:8765"
 
+COMMANDS: Mapping[str, str] = {
+    "serve": "serve:serve",
+    "init": "setup:init",
+    "uninstall": "setup:uninstall",
+    "doctor": "doctor:doctor",
+    "status": "views.status:status",
+    "watch": "views.watch:watch",
+    "agents": "views.lists:agents",
+    "tasks": "views.tasks:tasks",
+    "locks": "views.lists:locks",
+    "inbox": "views.mail:inbox",
+    "send": "views.mail:send",
+    "groups": "views.lists:groups",
+    "knowledge": "views.lists:knowledge",
+    "search": "views.lists:search",
+    "costs": "views.lists:costs",
+    "tail": "views.tail:tail",
+    "call": "call:call",
+    "demo": "demo:demo",
+    "hook": "hook:hook",
+    "backup": "backup:back_up",
+    "restore": "backup:restore",
+    "integrity": "backup:check",
+    "export": "dump:export",
+    "import": "importing:load",
+    "prune": "prune:prune",
+    "manifests": "generate:manifests",
+    "schema": "generate:schema_page",
+    "guard": "guard:app",
+    "token": "tokens:app",
+    "decisions": "decisions:app",
+    "projects": "projects:app",
+    "settings": "settings:app",
+    "audit": "audit:app",
+}
+"""Every command, in the order of the help, and where it is: the module in this package, and there the
+function or the group of commands. Only the module of the command that runs is loaded: a server needs none of
+the others, which with their libraries take a tenth of its start."""
+
+
+def _loaded(name: str) -> Any:
+    """A command or a group of commands, as the parser of the command line has them."""
+    module, _, attribute = COMMANDS[name].partition(":")
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    around = typer.Typer(add_completion=False)
+    if isinstance(found, typer.Typer):
+        around.add_typer(found, name=name)
+    else:
+        around.command(name)(found)
+    return typer.main.get_group(around).commands[name]
+
+
+class _Commands(TyperGroup):
+    """The group of all commands, each loaded when it is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name in COMMANDS and cmd_name not in self.commands:
+            self.add_command(_loaded(cmd_name), cmd_name)
+        return super().get_command(ctx, cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in COMMANDS:
+            for name in COMMANDS:  # what a mistyped word is compared with
+                self.get_command(ctx, name)
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
     name="callboard",
+    cls=_Commands,
     help="Coordinate crews of coding agents: file locks, who is here, what happened.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
 )
-app.command("serve")(serve.serve)
-app.command("init")(setup.init)
-app.command("uninstall")(setup.uninstall)
-app.command("doctor")(doctor.doctor)
-app.command("status")(status.status)
-app.command("watch")(watch.watch)
-app.command("agents")(lists.agents)
-app.command("tasks")(tasks.tasks)
-app.command("locks")(lists.locks)
-app.command("inbox")(mail.inbox)
-app.command("send")(mail.send)
-app.command("groups")(lists.groups)
-app.command("knowledge")(lists.knowledge)
-app.command("search")(lists.search)
-app.command("costs")(lists.costs)
-app.command("tail")(tail.tail)
-app.command("call")(call.call)
-app.command("demo")(demo.demo)
-app.command("hook")(hook.hook)
-app.add_typer(guard.app, name="guard")
-app.add_typer(tokens.app, name="token")
-app.add_typer(decisions.app, name="decisions")
-app.add_typer(projects.app, name="projects")
-app.add_typer(settings.app, name="settings")
-app.command("backup")(backup.back_up)
-app.command("restore")(backup.restore)
-app.command("integrity")(backup.check)
-app.command("export")(dump.export)
-app.command("import")(importing.load)
-app.command("prune")(prune.prune)
-app.add_typer(audit.app, name="audit")
-app.command("manifests")(generate.manifests)
-app.command("schema")(generate.schema_page)
 
 
 def _version(wanted: bool) -> None:

@@ -129,6 +129,13 @@ async def _until_signalled(scope: anyio.CancelScope) -> None:
             return
 
 
+def _started() -> None:
+    """From here on garbage is looked for, but not in what the start has made: that stays, and to go through
+    its hundred thousand objects again and again would each time hold up every call."""
+    gc.freeze()
+    gc.enable()
+
+
 def _said(board: Board, where: str, trust: str) -> None:
     """The start line, for the person or the log that started this."""
     info = board.store.info
@@ -146,11 +153,13 @@ async def _serve_stdio(board: Board, pushed: bool) -> None:
     from callboard.mcp_server import CallboardServer
 
     channel = Channel(board) if pushed else None
+    server = CallboardServer(board, channel=channel)
+    _started()
     _said(board, "stdio", "L1" if board.principal else "L0")
     async with anyio.create_task_group() as tasks:
         if channel is not None:
             tasks.start_soon(channel.run)
-        await stdio.serve(CallboardServer(board, channel=channel))
+        await stdio.serve(server)
         tasks.cancel_scope.cancel()
 
 
@@ -179,6 +188,7 @@ async def _serve_http(
     app = http.build_app(server, settings, health=board.health, more=[measured])
 
     def ready(url: str) -> None:
+        _started()
         _said(board, f"{url}/mcp", "L1" if auth else "L0")
 
     await http.serve(app, settings, ready=ready)

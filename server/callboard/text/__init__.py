@@ -80,23 +80,24 @@ _SUSPECT = re.compile(
 _ESCAPED = re.compile(r"\\[bfru]")
 _SEPARATOR = re.compile(f"[{_SEPARATORS}]")
 # One selector behind a character with such variants is spelling (UTS #51, UTS #37); all others are noise.
-_STRAY_SELECTOR = re.compile(
+_STRAY_SELECTOR: Final = (
     rf"[{_SELECTORS}](?:[{_SELECTORS}]+|(?<![#*0-9{_PICTURES}][\ufe0e\ufe0f])"
     rf"(?<![{_HAN}\u1000-\u109f\u2190-\u2bff\u3001\u3002\uff01-\uff1f][\ufe00-\ufe02])"
     rf"(?<![{_HAN}][\U000e0100-\U000e01ef])(?<![{_MONGOLIAN}][\u180b-\u180d\u180f]))"
 )
 # A joiner is spelling between two pictures, and between or behind letters that it gives their shape.
-_STRAY_JOINER = re.compile(
+_STRAY_JOINER: Final = (
     rf"[{_JOINERS}](?!(?<=[{_PICTURES}\ufe0f]\u200d)[{_PICTURES}]|(?<=[{_SHAPED}][{_JOINERS}])[{_SHAPED}]"
     rf"|(?<=[{_VIRAMAS}][\u200c\u200d])|(?<=[{_SHAPED}]\u200d))"
 )
 # In this order: a mark is judged by neighbours that stay, so what is left now would also be left next time.
+# Hardly any text has them, and their classes are large: they are compiled for the first that does.
 _TAKEN: Final = (
-    ("tags", re.compile(f"[{_TAGS}]+")),
-    ("bidi", re.compile(f"[{_BIDI}]+")),
-    ("noncharacters", re.compile(f"[{_NONCHARACTERS}]+")),
-    ("control", re.compile(f"[{_CONTROL}]+")),
-    ("zero_width", re.compile(f"[{_ZERO_WIDTH}]+")),
+    ("tags", f"[{_TAGS}]+"),
+    ("bidi", f"[{_BIDI}]+"),
+    ("noncharacters", f"[{_NONCHARACTERS}]+"),
+    ("control", f"[{_CONTROL}]+"),
+    ("zero_width", f"[{_ZERO_WIDTH}]+"),
     ("variation_selectors", _STRAY_SELECTOR),
     ("zero_width", _STRAY_JOINER),
 )
@@ -119,7 +120,7 @@ def neutralise(text: str) -> tuple[str, dict[str, int]]:
     text = text.replace("\r\n", "\n")
     for kind, pattern in _TAKEN:
         length = len(text)
-        text = pattern.sub("", text)
+        text = re.sub(pattern, "", text)
         counts[kind] = counts.get(kind, 0) + length - len(text)
     return text, {kind: count for kind, count in counts.items() if count}
 
@@ -194,7 +195,12 @@ class _Secret(NamedTuple):
     kind: str
     triggers: tuple[str, ...]
     """Lower-case texts, one of which stands in every match; without any of them the pattern is not tried."""
-    pattern: re.Pattern[str]
+    text: str
+    """The pattern. It is compiled where it is first tried, which in most processes is never."""
+
+    @property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.text)
 
     def mask(self, found: re.Match[str]) -> str:
         """Return what stands in the secret's place."""
@@ -205,18 +211,18 @@ _SECRETS: Final = (
     _Secret(
         "private_key",
         ("private key",),
-        re.compile(
+        (
             r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
             r"(?:[^-]*+(?:-(?!----)[^-]*+)*+-----END [A-Z0-9 ]{0,60}-----"
             # Cut off before its end: the lines of the key itself, also where newlines are written as \n.
             r"|(?:(?:\s|\\[nr])*+[A-Za-z0-9+/=]{20,}+)++)"
         ),
     ),
-    _Secret("callboard", ("cb1.",), re.compile(r"\bcb1\.[\w-]{1,100}\.[\w-]{1,100}\.[\w-]{8,}+")),
+    _Secret("callboard", ("cb1.",), r"\bcb1\.[\w-]{1,100}\.[\w-]{1,100}\.[\w-]{8,}+"),
     _Secret(
         "aws",
         ("akia", "asia", "abia", "acca", "secret_access_key", "secretaccesskey"),
-        re.compile(
+        (
             r"\b(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16}\b"
             r"|((?i:secret_?access_?key)[\"']?\s{0,3}[:=]\s{0,3}[\"']?)[\w/+=]{40}(?![\w/+=])"
         ),
@@ -224,12 +230,12 @@ _SECRETS: Final = (
     _Secret(
         "google",
         ("aiza", "ya29.", "gocspx-"),
-        re.compile(r"\b(?:AIza[\w-]{35}(?![\w-])|ya29\.[\w-]{20,}+|GOCSPX-[\w-]{20,}+)"),
+        r"\b(?:AIza[\w-]{35}(?![\w-])|ya29\.[\w-]{20,}+|GOCSPX-[\w-]{20,}+)",
     ),
     _Secret(
         "azure",
         ("accountkey=", "sharedaccesskey=", "sig=", "q~"),
-        re.compile(
+        (
             r"((?i:AccountKey|SharedAccessKey)=|[?&]sig=)[A-Za-z0-9%+/]{40,}+={0,2}"
             r"|(?<![\w~.-])[\w~.-]{3}\dQ~[\w~.-]{31,34}(?![\w~-])"
         ),
@@ -237,17 +243,17 @@ _SECRETS: Final = (
     _Secret(
         "github",
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_"),
-        re.compile(r"(?<![A-Za-z0-9])(?:gh[opusr]_[A-Za-z0-9]{36,}+|github_pat_\w{22,}+)"),
+        r"(?<![A-Za-z0-9])(?:gh[opusr]_[A-Za-z0-9]{36,}+|github_pat_\w{22,}+)",
     ),
     _Secret(
         "gitlab",
         ("glpat-", "gldt-", "glrt-", "glcbt-", "glptt-", "glsoat-"),
-        re.compile(r"\bgl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{20,}+"),
+        r"\bgl(?:pat|dt|rt|cbt|ptt|soat)-[\w-]{20,}+",
     ),
     _Secret(
         "slack",
         ("xox", "xapp-", "hooks.slack.com"),
-        re.compile(
+        (
             r"(?<![\w-])(?:xox[a-z]|xapp)-(?=[A-Za-z_-]*+\d)[\w-]{10,}+"
             r"|(hooks\.slack\.com/(?:services|workflows)/)[\w/-]{20,}+"
         ),
@@ -255,27 +261,27 @@ _SECRETS: Final = (
     _Secret(
         "registry",
         ("npm_", "pypi-", "dckr_pat_", "hf_"),
-        re.compile(r"\b(?:npm_[A-Za-z0-9]{36}\b|pypi-[\w-]{50,}+|dckr_pat_[\w-]{20,}+|hf_[A-Za-z0-9]{30,}+)"),
+        r"\b(?:npm_[A-Za-z0-9]{36}\b|pypi-[\w-]{50,}+|dckr_pat_[\w-]{20,}+|hf_[A-Za-z0-9]{30,}+)",
     ),
     _Secret(
         "api_key",
         ("sk-", "sk_", "rk_"),
-        re.compile(
+        (
             # Sixteen letters and digits in a row, and a digit somewhere, tell a key from a hyphenated name.
             r"(?<![\w-])sk-(?=(?:[A-Za-z0-9]{0,15}[_-]){0,9}[A-Za-z0-9]{16})(?=[\w-]{0,60}\d)[\w-]{20,}+"
             r"|\b[sr]k_(?:live|test)_[A-Za-z0-9]{16,}+"
         ),
     ),
-    _Secret("jwt", ("eyj",), re.compile(r"(?<![\w-])eyJ[\w-]{8,}+(?:\.[\w-]*+){2,4}+")),
+    _Secret("jwt", ("eyj",), r"(?<![\w-])eyJ[\w-]{8,}+(?:\.[\w-]*+){2,4}+"),
     _Secret(
         "password",
         ("://",),
-        re.compile(r"(://[^\s/:@]{0,200}:)(?!\[redacted:|[$%{<*])[^\s/\"'<>]{1,200}(?=@)"),
+        r"(://[^\s/:@]{0,200}:)(?!\[redacted:|[$%{<*])[^\s/\"'<>]{1,200}(?=@)",
     ),
     _Secret(
         "authorization",
         ("authorization", "bearer"),
-        re.compile(
+        (
             r"(?i)(\bauthorization[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?:bearer|basic|token)\s{1,3})[\w.~+/=-]{8,}+"
             r"|(\bbearer\s{1,3})(?=[A-Za-z_.~+/=-]*+\d)[\w.~+/=-]{16,}+"
         ),
