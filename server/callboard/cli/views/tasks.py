@@ -131,7 +131,7 @@ def _label(line: Answer, above: str | None, *, starred: bool) -> Table:
     if others:
         label.append(f"  ({'also ' if above else ''}waits for {', '.join(others)})")
     if cause := line.get("root_cause"):
-        label.append(f"  (because {cause['task_id']} is {cause['dag_status']})", "red")
+        label.append(f"  (because {cause['task_id']} is {cause['dag_status']})", "wrong")
     made = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
     made.add_row(ON_PATH if starred else " ", label)
     return made

@@ -304,10 +304,13 @@ class Watch:
 
     def _stacked(self, names: Sequence[str], width: int, height: int) -> list[Layout]:
         heights = shares([len(self._panes[name].rows) + 3 for name in names], height)
-        return [
+        panes = [
             Layout(self._pane(name, width, size), size=size)
             for name, size in zip(names, heights, strict=True)
-        ] + [Layout(Text(" "))]  # what the panes leave; an empty text would be drawn as a frame
+        ]
+        if left := height - sum(heights):
+            panes.append(Layout(Text(" "), size=left))  # an empty text would be drawn as a frame
+        return panes
 
     def _pane(self, name: str, width: int, height: int) -> RenderableType:
         """One section in so many lines, scrolled to what is chosen in it."""
@@ -321,18 +324,10 @@ class Watch:
             return Group(title, Text(f"  {nobody}"))
         room = max(1, height - 3)
         first = max(0, min(pane.chosen - room // 2, len(pane.rows) - room))
-        shown = []
-        for place, row in enumerate(pane.rows[first : first + room], first):
-            mark = ">" if focused and place == pane.chosen else " "
-            first_cell = row[0] if isinstance(row[0], Text) else words(row[0])
-            shown.append((Text.assemble(f"{mark} ", first_cell), *row[1:]))
-        left_out = pane.count - len(pane.rows)
-        made = table((f"  {pane.columns[0]}", *pane.columns[1:]), shown, width)
-        if focused:
-            made.rows[pane.chosen - first].style = "reverse"
-        if left_out > 0:
+        if pane.count > len(pane.rows):
             title.append(f", the first {len(pane.rows)}")
-        return Group(title, made)
+        chosen = pane.chosen - first if focused else -1
+        return Group(title, table(pane.columns, pane.rows[first : first + room], width, chosen=chosen))
 
     def _tabs(self) -> Text:
         tabs = Text()
