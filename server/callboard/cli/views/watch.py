@@ -24,6 +24,7 @@ from callboard.cli.views.hearing import hearing
 from callboard.cli.views.keys import keys, unbuffered
 from callboard.cli.views.page import console, heading, quoted, table, words
 from callboard.cli.views.status import SECTIONS, summary
+from callboard.domains.crew.words import counted
 from callboard.errors import Refused
 
 WIDE = 110
@@ -343,7 +344,7 @@ class Watch:
         shown = lines[opened.above : opened.above + room]
         left = len(lines) - opened.above - len(shown)
         title = heading(opened.title)
-        title.append(f"  ({left} more lines below)" if left else "")
+        title.append(f"  ({counted(left, 'more line')} below)" if left else "")
         return Group(title, Text(""), *shown)
 
     def _wrapped(self, line: str, width: int) -> list[Text]:
@@ -414,18 +415,20 @@ def shares(wanted: Sequence[int], room: int) -> list[int]:
 
 def facts(result: Answer) -> str:
     """A tool's result as lines of text, with what is long or many behind bars."""
+    told = {
+        name.replace("_", " ").capitalize(): value
+        for name, value in result.items()
+        if name != "mark" and value not in (None, "", [], {})
+    }
     lines: list[str] = []
-    for name, value in result.items():
-        if name == "mark" or value in (None, "", [], {}):
-            continue
-        label = name.replace("_", " ").capitalize()
+    for label, value in told.items():
         if isinstance(value, str):
             value = quoted(value, result.get("mark"))
         if isinstance(value, list) or (isinstance(value, str) and "\n" in value):
             items = [_one(item) for item in value] if isinstance(value, list) else value.splitlines()
-            lines += ["", label, *(f"{BAR}{item}" for item in items), ""]
+            lines += [*([""] if lines and lines[-1] else []), label, *(f"{BAR}{item}" for item in items), ""]
         else:
-            lines.append(f"{label:16}  {_one(value)}")
+            lines.append(f"{label:{max(map(len, told))}}  {_one(value)}")
     return "\n".join(lines)
 
 
