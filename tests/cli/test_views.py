@@ -113,8 +113,14 @@ def test_a_task_stands_under_the_last_that_it_waits_for_and_names_the_others(cro
     assert len([line for line in lines if "page-1 pending" in line]) == 1
 
 
-def test_the_tasks_of_several_crews_are_json_of_the_one_that_is_named(crowded: Desk) -> None:
-    assert "--lead" in crowded.run("tasks", "--json", code=1).stderr
+def test_the_tasks_of_several_crews_are_one_json_object_in_which_each_names_its_crew(crowded: Desk) -> None:
+    found = result(crowded, "tasks")["tasks"]
+    assert {(line["lead_id"], line["task_id"]) for line in found} >= {
+        ("lead-1", "parser-1"), ("lead-2", "parser-2"),
+    }  # fmt: skip
+    named = result(crowded, "tasks", "--lead", "lead-2")["tasks"]
+    assert named == [line for line in found if line["lead_id"] == "lead-2"]
+    assert result(crowded, "tasks", "--limit", "2")["more_of"] == ["lead-1", "lead-2"]
 
 
 def test_who_waits_for_a_lock_stands_beside_it(crowded: Desk) -> None:
