@@ -116,10 +116,16 @@ def test_a_token_with_a_lifetime_says_until_when(run: Run) -> None:
     assert before + 7200 <= ends / 1000 + 0.001 <= time.time() + 7200.001
 
 
+def test_a_call_of_nobody_that_would_write_is_told_how_to_say_who_acts(run: Run) -> None:
+    told = json.loads(run("call", "acquire_file_lock", "file_path=a.py", code=2).stderr)["error"]
+    assert told["code"] == "forbidden" and "--agent" in told["hint"]
+
+
 def test_a_revoked_token_stays_listed_as_revoked(run: Run) -> None:
     key_id = run("token", "create", "--agent", "ann").stdout.split(".")[2]
     assert "is revoked" in run("token", "revoke", key_id).stdout
     assert "was revoked before" in run("token", "revoke", key_id).stdout
+    assert json.loads(run("token", "revoke", key_id, "--json").stdout) == {"key_id": key_id, "revoked": False}
     assert tokens(run)[0]["revoked_at"] is not None
     assert "revoked 2" in run("token", "list").stdout
 

@@ -46,6 +46,8 @@ def test_an_export_is_imported_where_no_store_is(crew: Desk) -> None:
     STORE.rename("elsewhere.db")
     crew.run("import", "all.jsonl")
     assert ledger(crew) > 0
+    told = json.loads(crew.run("export", "again.jsonl", "--json").stdout)
+    assert told["path"] == str(Path("again.jsonl").absolute()) and told["rows"] > 0
 
 
 def test_what_is_broken_is_named_and_ends_with_one(crew: Desk) -> None:

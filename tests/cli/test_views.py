@@ -65,6 +65,29 @@ def test_a_narrow_terminal_shows_ids_whole_and_leaves_out_what_matters_least(cro
     )
 
 
+def test_names_on_a_narrow_terminal_keep_the_ends_by_which_they_differ(crowded: Desk) -> None:
+    with screen("status", columns=60) as shown:
+        assert shown.ended() == 0
+        locks = shown.picture.partition("Locks (")[2].splitlines()
+    holders = [line.split()[1] for line in locks if line.startswith("src/")]
+    assert any("…" in holder for holder in holders)
+    assert len(set(holders)) == len(holders) == 15
+
+
+def test_decisions_are_a_table_that_is_cut_where_the_terminal_ends(crowded: Desk) -> None:
+    with screen("decisions", columns=60) as shown:
+        assert shown.ended() == 0
+        lines = shown.picture.splitlines()
+    assert lines[0].split() == ["DECISION", "STATUS", "AGENT", "TITLE"]
+    assert len([line for line in lines if line.startswith("d-")]) == 2
+    assert max(map(len, lines)) <= 60
+
+
+def test_a_part_of_the_board_that_is_not_whole_names_what_lists_all(desk: Desk) -> None:
+    anyio.run(fill, None, 40)
+    assert "… and 10 more: callboard locks" in desk.run("status").stdout
+
+
 def test_a_shell_completes_the_names_of_tools(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("_CALLBOARD_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", "callboard call register_")
@@ -90,8 +113,14 @@ def test_a_task_stands_under_the_last_that_it_waits_for_and_names_the_others(cro
     assert len([line for line in lines if "page-1 pending" in line]) == 1
 
 
-def test_the_tasks_of_several_crews_are_json_of_the_one_that_is_named(crowded: Desk) -> None:
-    assert "--lead" in crowded.run("tasks", "--json", code=1).stderr
+def test_the_tasks_of_several_crews_are_one_json_object_in_which_each_names_its_crew(crowded: Desk) -> None:
+    found = result(crowded, "tasks")["tasks"]
+    assert {(line["lead_id"], line["task_id"]) for line in found} >= {
+        ("lead-1", "parser-1"), ("lead-2", "parser-2"),
+    }  # fmt: skip
+    named = result(crowded, "tasks", "--lead", "lead-2")["tasks"]
+    assert named == [line for line in found if line["lead_id"] == "lead-2"]
+    assert result(crowded, "tasks", "--limit", "2")["more_of"] == ["lead-1", "lead-2"]
 
 
 def test_who_waits_for_a_lock_stands_beside_it(crowded: Desk) -> None:

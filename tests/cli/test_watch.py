@@ -9,7 +9,10 @@ from typing import Any
 
 import anyio
 import pytest
+from rich.color_triplet import ColorTriplet
+from rich.style import Style
 
+from callboard.cli.views.page import COLOURS
 from tests.cli.crowd import fill
 from tests.cli.desk import Desk
 from tests.cli.screen import Screen, screen
@@ -17,6 +20,7 @@ from tests.cli.screen import Screen, screen
 ACCOUNT = f"human:{pwd.getpwuid(os.getuid()).pw_name}"
 ALTERNATE, NORMAL, CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
 COLOUR = re.compile(r"\x1b\[([0-9;]*)m")
+CUBE = re.compile(r"38;5;(\d+)")
 
 
 @pytest.fixture
@@ -65,6 +69,16 @@ def test_a_narrow_screen_shows_one_pane_and_a_wider_one_shows_all(crowded: Desk)
         end(shown)
 
 
+def test_a_full_screen_keeps_every_part_in_its_place(desk: Desk) -> None:
+    anyio.run(fill, None, 60)
+    with screen("watch", lines=50) as shown:
+        lines = shown.until("60 agents", "q end").splitlines()
+        assert len(lines) == 50
+        assert lines[-1].startswith("tab next pane")
+        assert lines[2].startswith("Agents (60)") and "Decisions that wait" in lines[2]
+        end(shown)
+
+
 def test_keys_choose_and_open_an_agent_a_task_and_a_lock(crowded: Desk) -> None:
     with screen("watch") as shown:
         shown.until("q end")
@@ -106,12 +120,33 @@ def test_words_of_an_agent_are_shown_and_never_obeyed(crowded: Desk) -> None:
         end(shown)
 
 
-def test_colours_are_the_terminals_own_eight_without_grey_and_yellow(crowded: Desk) -> None:
+def test_colours_stand_out_from_white_and_from_black_where_there_are_many(crowded: Desk) -> None:
     with screen("watch", environment={"TERM": "xterm-256color", "COLORTERM": "truecolor"}) as shown:
         shown.until("live", "q end")
-        assert "32" in styles(shown.sent)
-        assert not styles(shown.sent) & {"2", "33", "37", "38", "48", "90", "93"}
+        assert set(CUBE.findall(shown.sent)) == {COLOURS["going"].removeprefix("color(").removesuffix(")")}
+        assert styles(CUBE.sub("", shown.sent)) <= {"", "0", "1", "7"}
         end(shown)
+    for tone in COLOURS.values():
+        colour = Style.parse(tone).color
+        assert colour is not None
+        brightness = luminance(colour.get_truecolor())
+        assert min(1.05 / (brightness + 0.05), (brightness + 0.05) / 0.05) >= 3.9, tone
+
+
+def test_a_terminal_of_eight_colours_gets_none_that_is_lost_on_white_or_black(crowded: Desk) -> None:
+    crowded.run("call", "fail_dag_task", "task_id=parser-1", "failure_reason=no", "--agent", "developer-1-1")
+    with screen("watch", environment={"TERM": "xterm", "COLORTERM": ""}) as shown:
+        shown.until("live", "q end")
+        assert styles(shown.sent) <= {"", "0", "1", "7", "31", "35"}
+        end(shown)
+
+
+def luminance(colour: ColorTriplet) -> float:
+    """How bright a colour is, from 0 to 1 (WCAG 2, relative luminance)."""
+    red, green, blue = (
+        part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in colour.normalized
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 def test_no_color_leaves_bold_and_reverse_only(crowded: Desk) -> None:

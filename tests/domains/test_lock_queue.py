@@ -137,6 +137,26 @@ async def test_who_came_first_is_served_first(board: Board) -> None:
         assert await holders(board) == {"src/a.py": agent.id}
 
 
+async def test_a_place_in_line_is_told_the_same_by_a_refusal_and_by_every_list(board: Board) -> None:
+    """L9: who waits for something else is not in the way."""
+    ann, ben, cat, dan = await crew(board, "ann", "ben", "cat", "dan")
+    await take(ann, "src/a.py")
+    await take(ann, "src/b.py")
+    places = {}
+    for agent, path in ((ben, "src/a.py"), (cat, "src/b.py"), (dan, "src/b.py")):
+        refusal = await board.refusal(
+            "acquire_file_lock", agent_id=agent.id, file_path=path, queue_seconds=60
+        )
+        places[agent.id] = refusal["queue_place"]
+    assert places == {"ben": 1, "cat": 1, "dan": 2}
+    for told in (
+        await ann.list_file_locks(include_waiters=True),
+        await ann.check_file_lock(file_path="src/"),
+        await ann.get_crew_status(),
+    ):
+        assert {each["agent_id"]: each["queue_place"] for each in told["waiters"]} == places
+
+
 async def test_single_files_do_not_starve_a_waiting_tree(board: Board) -> None:
     """L9, L6: later requests inside the tree stand behind it; others pass."""
     ann, ben, cat = await crew(board, "ann", "ben", "cat")

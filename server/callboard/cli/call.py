@@ -19,6 +19,11 @@ def _tools(incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
+NOBODY = (
+    "Say who acts: --agent ID or CALLBOARD_AGENT, for an agent that has registered; or --token-file FILE."
+)
+
+
 def call(
     tool: Annotated[str, typer.Argument(help="The tool's name.", autocompletion=_tools)],
     arguments: Annotated[
@@ -39,14 +44,17 @@ def call(
     A refusal goes to standard error as JSON, with the exit code 2.
     """
     given = _read(tool, arguments or [])
+    token = secret_from(token_file)
 
     async def work(board: Board) -> dict[str, Any] | Refused:
         try:
             return await board.call(tool, given)
         except Refused as refusal:
+            if agent is None and token is None and refusal.details.get("caller_kind") == "observer":
+                refusal.hint = refusal.hint or NOBODY
             return refusal
 
-    answer = on_board(db, work, agent=agent, token=secret_from(token_file))
+    answer = on_board(db, work, agent=agent, token=token)
     if isinstance(answer, Refused):
         typer.echo(json.dumps({"error": answer.as_data()}, ensure_ascii=False), err=True)
         raise typer.Exit(2)

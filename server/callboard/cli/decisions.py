@@ -23,6 +23,8 @@ from callboard.cli.common import (
     secret_from,
     typed,
 )
+from callboard.cli.views.page import more, table
+from callboard.cli.views.page import show as show_page
 from callboard.errors import Conflict
 
 app = typer.Typer(
@@ -65,12 +67,11 @@ def decisions(
         return
     if not page["decisions"]:
         typer.echo("There are no decisions." if status is None else f"No decision is {status}.")
-    for line in page["decisions"]:
-        typer.echo(
-            f"{line['decision_id']}  {_state(line):17}  {line['agent_id']}  {_one_line(line['title'])}"
-        )
-    if "next_after_id" in page:
-        typer.echo("There are more: pass a larger --limit.")
+        return
+    rows = [
+        (line["decision_id"], _state(line), line["agent_id"], line["title"]) for line in page["decisions"]
+    ]
+    show_page(page, [table(("DECISION", "STATUS", "AGENT", "TITLE"), rows), *more(page)], as_json=False)
 
 
 @app.command("show")

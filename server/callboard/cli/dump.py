@@ -1,5 +1,6 @@
 """`callboard export` and `import`: a whole store as lines of JSON, and what other programs keep."""
 
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ STANDARD = Path("-")
 def export(
     file: Annotated[Path, typer.Argument(help="Where it goes; - for standard output.")],
     db: DbOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON. Not with -.")] = False,
 ) -> None:
     """Write every row of the store as lines of JSON, from one moment, while others work on it."""
     path = store_at(db)
@@ -36,6 +38,9 @@ def export(
             rows = _write(file.absolute(), found)
     except (Unusable, OSError) as error:
         fail(str(error))
+    if as_json:
+        typer.echo(json.dumps({"path": str(file.absolute()), "rows": rows}, ensure_ascii=False))
+        return
     typer.echo(f"{file} has {rows} rows. It holds what agents wrote, and hashes of tokens: keep it safe.")
 
 

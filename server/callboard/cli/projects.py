@@ -45,10 +45,11 @@ def list_projects(db: DbOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("show")
-def show(project_id: ProjectArgument, db: DbOption = None) -> None:
-    """Show one project with its tasks by status and its live sessions, as JSON."""
+def show(project_id: ProjectArgument, db: DbOption = None, as_json: JsonOption = False) -> None:
+    """Show one project with its tasks by status and its live sessions, as JSON; --json: on one line."""
     work = partial(asked, tool="get_project", arguments={"project_id": project_id})
-    typer.echo(json.dumps(answered(on_board(db, work), as_json=False), indent=2, ensure_ascii=False))
+    found = answered(on_board(db, work), as_json=as_json)
+    typer.echo(json.dumps(found, indent=None if as_json else 2, ensure_ascii=False))
 
 
 @app.command("set")

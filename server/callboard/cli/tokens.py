@@ -116,13 +116,16 @@ def list_tokens(db: DbOption = None, as_json: JsonOption = False) -> None:
 
 
 @app.command("revoke")
-def revoke(key_id: str, db: DbOption = None) -> None:
+def revoke(key_id: str, db: DbOption = None, as_json: JsonOption = False) -> None:
     """End a token at once, for connections that are open too."""
 
     async def work(board: Board) -> bool:
         return await board.revoke_token(key_id)
 
     ended = on_board(db, work)
+    if as_json:
+        typer.echo(json.dumps({"key_id": key_id, "revoked": ended}))
+        return
     typer.echo(f"Token {key_id} is revoked." if ended else f"Token {key_id} was revoked before.")
 
 

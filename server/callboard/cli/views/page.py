@@ -1,7 +1,7 @@
 """A page for a person: tables, trees and lines, in colours that can be read on light and on dark.
 
-What an agent wrote is always a `Text` and never markup, so that no words of an agent become ours. Colours are
-the terminal's own eight, and say nothing that a word beside them does not say too.
+What an agent wrote is always a `Text` and never markup, so that no words of an agent become ours. Colours say
+nothing that a word beside them does not say too.
 """
 
 import json
@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import typer
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
+from rich.theme import Theme
 
 PLAIN_WIDTH = 200
 """Columns of a page that goes into a pipe, where nothing is known of its reader's width."""
@@ -24,19 +26,36 @@ NARROWEST = 12
 """How far a column of a table gives way before another is left out."""
 
 TONES: Mapping[str, str] = {
-    "live": "green",
-    "running": "green",
-    "ready": "cyan",
-    "in_review": "magenta",
-    "paused": "magenta",
-    "done": "blue",
-    "failed": "bold red",
-    "blocked": "red",
-    "critical": "bold red",
-    "warning": "red",
-    "high": "bold",
+    "live": "going",
+    "running": "going",
+    "ready": "open",
+    "in_review": "held up",
+    "paused": "held up",
+    "blocked": "wrong",
+    "warning": "wrong",
+    "failed": "worst",
+    "critical": "worst",
 }
-"""How a word of state looks; all others look like any text."""
+"""The tone of a word of state; all others look like any text."""
+
+COLOURS: Mapping[str, str] = {
+    "going": "color(28)",
+    "open": "color(30)",
+    "held up": "color(164)",
+    "wrong": "color(196)",
+    "worst": "bold color(196)",
+}
+"""The tones on a terminal of 256 colours: those of the cube that stand out from white and from black alike,
+by a contrast of 3.9 and more (WCAG 2), since nothing tells us which of them is behind."""
+
+FEW_COLOURS: Mapping[str, str] = {
+    "going": "none",
+    "open": "none",
+    "held up": "magenta",
+    "wrong": "red",
+    "worst": "bold red",
+}
+"""The tones on a terminal of eight colours. Its green and cyan are lost on white, its blue on black."""
 
 
 def console() -> Console:
@@ -44,6 +63,8 @@ def console() -> Console:
     page = Console(highlight=False, markup=False, emoji=False)
     if not page.is_terminal:
         page = Console(highlight=False, markup=False, emoji=False, width=PLAIN_WIDTH)
+    many = page.color_system in ("256", "truecolor")
+    page.push_theme(Theme(dict(COLOURS if many else FEW_COLOURS)))
     return page
 
 
@@ -78,10 +99,17 @@ def behind_bars(text: str, mark: str | None) -> list[Text]:
     return [Text(f"  | {line}") for line in quoted(text, mark).splitlines()]
 
 
-def table(columns: Sequence[str], rows: Iterable[Iterable[object]], width: int | None = None) -> Table:
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Iterable[object]],
+    width: int | None = None,
+    *,
+    chosen: int | None = None,
+) -> Table:
     """Rows under headings, on so many columns of the terminal; numbers stand to the right. The widest give
     way first; where that is not enough, the last are left out, so the most important come first. A column in
-    which nothing stands is left out too."""
+    which nothing stands is left out too. With `chosen` there is a margin in which that row is marked, -1 for
+    none of them."""
     every = [[cell if isinstance(cell, Text) else words(cell) for cell in row] for row in rows]
     filled = [place for place in range(len(columns)) if not every or any(row[place].plain for row in every)]
     columns = [columns[place] for place in filled]
@@ -90,18 +118,35 @@ def table(columns: Sequence[str], rows: Iterable[Iterable[object]], width: int |
         max([len(name), *(row[place].cell_len for row in listed)]) for place, name in enumerate(columns)
     ]
     made = Table(box=None, padding=(0, GAP, 0, 0), header_style="bold", pad_edge=False)
-    for place, size in enumerate(fitted(natural, width or console().width)):
+    margin = "" if chosen is None else "  "
+    sizes = fitted(natural, (width or console().width) - len(margin))
+    for place, size in enumerate(sizes):
         numbers = all(row[place].plain.replace(",", "").replace(".", "").isdigit() for row in listed)
+        before = "" if place else margin
         made.add_column(
-            columns[place],
+            before + columns[place],
             justify="right" if numbers and listed else "left",
             overflow="ellipsis",
             no_wrap=True,
-            width=size,
+            width=size + len(before),
         )
-    for row in listed:
-        made.add_row(*row[: len(made.columns)])
+    for place, row in enumerate(listed):
+        cells = [shortened(cell, size) for cell, size in zip(row, sizes, strict=False)]
+        if margin:
+            cells[0] = Text.assemble("> " if place == chosen else margin, cells[0])
+        made.add_row(*cells, style="reverse" if place == chosen else None)
     return made
+
+
+def shortened(cell: Text, width: int) -> Text:
+    """A name that is too long without its middle, since names of one crew or folder differ at their ends. A
+    sentence is left to be cut at its end."""
+    if cell.cell_len <= width or " " in cell.plain:
+        return cell
+    end = cell.plain
+    while cell_len(end) > width // 2:
+        end = end[1:]
+    return Text(set_cell_size(cell.plain, width - 1 - cell_len(end)).rstrip() + "…" + end, style=cell.style)
 
 
 def fitted(natural: Sequence[int], room: int) -> list[int]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from callboard.cli.common import DbOption
@@ -45,9 +45,10 @@ def board_page(found: Answer) -> list[RenderableType]:
     for name, make in SECTIONS.items():
         columns, rows, count = make(found)
         if rows:
-            parts.append(section(name, table(columns, rows), count))
+            shown: list[RenderableType] = [table(columns, rows)]
             if count > len(rows):
-                parts.append(Text(f"… and {count - len(rows)} more."))
+                shown.append(Text(f"… and {count - len(rows)} more: {ALL_OF[name]}"))
+            parts.append(section(name, Group(*shown), count))
     return parts
 
 
@@ -142,3 +143,12 @@ SECTIONS = {
     "Tasks in hand and ready": _tasks,
     "Locks": _locks,
 }
+
+ALL_OF = {
+    "Decisions that wait for a person": "callboard decisions",
+    "Alerts": "callboard call list_alerts",
+    "Agents": "callboard agents",
+    "Tasks in hand and ready": "callboard tasks",
+    "Locks": "callboard locks",
+}
+"""What lists all of a section."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from callboard.board import Board
-from callboard.cli.common import DbOption, fail
+from callboard.cli.common import DbOption
 from callboard.cli.views.asking import Answer, JsonOption, LeadOption, LimitOption, ProjectOption, answer
 from callboard.cli.views.page import console, heading, more, show, state, words
 
@@ -46,14 +46,20 @@ def tasks(
 
     found = answer(db, work, project=project, as_json=as_json)
     if as_json:
-        if len(found) > 1:
-            fail(f"several crews have tasks; name one with --lead: {', '.join(found)}.")
-        show(next((page for page, _ in found.values()), {"tasks": []}), (), as_json=True)
+        show(in_one({crew: page for crew, (page, _) in found.items()}), (), as_json=True)
         return
     if not found:
         console().print("There are no tasks.")
     for crew, (page, analysis) in found.items():
         show(page, [*crew_page(crew, page, analysis), *more(page), Text("")], as_json=False)
+
+
+def in_one(pages: Mapping[str, Answer]) -> Answer:
+    """The tasks of all crews in one result, each with its crew; whose are more than the limit is told."""
+    whole = next(iter(pages.values())) if len(pages) == 1 else {}
+    tasks = [{"lead_id": crew} | line for crew, page in pages.items() for line in page["tasks"]]
+    longer = [crew for crew, page in pages.items() if "next_after_id" in page]
+    return whole | {"tasks": tasks} | ({"more_of": longer} if longer else {})
 
 
 async def crews_of(board: Board) -> list[str]:
@@ -131,7 +137,7 @@ def _label(line: Answer, above: str | None, *, starred: bool) -> Table:
     if others:
         label.append(f"  ({'also ' if above else ''}waits for {', '.join(others)})")
     if cause := line.get("root_cause"):
-        label.append(f"  (because {cause['task_id']} is {cause['dag_status']})", "red")
+        label.append(f"  (because {cause['task_id']} is {cause['dag_status']})", "wrong")
     made = Table.grid(padding=(0, 1, 0, 0), pad_edge=False)
     made.add_row(ON_PATH if starred else " ", label)
     return made

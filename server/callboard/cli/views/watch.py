@@ -24,6 +24,7 @@ from callboard.cli.views.hearing import hearing
 from callboard.cli.views.keys import keys, unbuffered
 from callboard.cli.views.page import console, heading, quoted, table, words
 from callboard.cli.views.status import SECTIONS, summary
+from callboard.domains.crew.words import counted
 from callboard.errors import Refused
 
 WIDE = 110
@@ -304,10 +305,13 @@ class Watch:
 
     def _stacked(self, names: Sequence[str], width: int, height: int) -> list[Layout]:
         heights = shares([len(self._panes[name].rows) + 3 for name in names], height)
-        return [
+        panes = [
             Layout(self._pane(name, width, size), size=size)
             for name, size in zip(names, heights, strict=True)
-        ] + [Layout(Text(" "))]  # what the panes leave; an empty text would be drawn as a frame
+        ]
+        if left := height - sum(heights):
+            panes.append(Layout(Text(" "), size=left))  # an empty text would be drawn as a frame
+        return panes
 
     def _pane(self, name: str, width: int, height: int) -> RenderableType:
         """One section in so many lines, scrolled to what is chosen in it."""
@@ -321,18 +325,10 @@ class Watch:
             return Group(title, Text(f"  {nobody}"))
         room = max(1, height - 3)
         first = max(0, min(pane.chosen - room // 2, len(pane.rows) - room))
-        shown = []
-        for place, row in enumerate(pane.rows[first : first + room], first):
-            mark = ">" if focused and place == pane.chosen else " "
-            first_cell = row[0] if isinstance(row[0], Text) else words(row[0])
-            shown.append((Text.assemble(f"{mark} ", first_cell), *row[1:]))
-        left_out = pane.count - len(pane.rows)
-        made = table((f"  {pane.columns[0]}", *pane.columns[1:]), shown, width)
-        if focused:
-            made.rows[pane.chosen - first].style = "reverse"
-        if left_out > 0:
+        if pane.count > len(pane.rows):
             title.append(f", the first {len(pane.rows)}")
-        return Group(title, made)
+        chosen = pane.chosen - first if focused else -1
+        return Group(title, table(pane.columns, pane.rows[first : first + room], width, chosen=chosen))
 
     def _tabs(self) -> Text:
         tabs = Text()
@@ -348,7 +344,7 @@ class Watch:
         shown = lines[opened.above : opened.above + room]
         left = len(lines) - opened.above - len(shown)
         title = heading(opened.title)
-        title.append(f"  ({left} more lines below)" if left else "")
+        title.append(f"  ({counted(left, 'more line')} below)" if left else "")
         return Group(title, Text(""), *shown)
 
     def _wrapped(self, line: str, width: int) -> list[Text]:
@@ -419,18 +415,20 @@ def shares(wanted: Sequence[int], room: int) -> list[int]:
 
 def facts(result: Answer) -> str:
     """A tool's result as lines of text, with what is long or many behind bars."""
+    told = {
+        name.replace("_", " ").capitalize(): value
+        for name, value in result.items()
+        if name != "mark" and value not in (None, "", [], {})
+    }
     lines: list[str] = []
-    for name, value in result.items():
-        if name == "mark" or value in (None, "", [], {}):
-            continue
-        label = name.replace("_", " ").capitalize()
+    for label, value in told.items():
         if isinstance(value, str):
             value = quoted(value, result.get("mark"))
         if isinstance(value, list) or (isinstance(value, str) and "\n" in value):
             items = [_one(item) for item in value] if isinstance(value, list) else value.splitlines()
-            lines += ["", label, *(f"{BAR}{item}" for item in items), ""]
+            lines += [*([""] if lines and lines[-1] else []), label, *(f"{BAR}{item}" for item in items), ""]
         else:
-            lines.append(f"{label:16}  {_one(value)}")
+            lines.append(f"{label:{max(map(len, told))}}  {_one(value)}")
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from callboard.domains.locks import queue, tickets
 from callboard.domains.locks.leases import Lease, Mode
 from callboard.domains.locks.tickets import Blocker, Request
 from callboard.errors import NotOwner, Refused
-from callboard.lockname import shown
+from callboard.lockname import overlap, shown
 from callboard.params import RepoPath
 from callboard.store import Tx
 from callboard.tool import Result
@@ -177,12 +177,24 @@ def waiters_of(tx: Tx, waiting: list[tickets.WaitingPath]) -> list[Waiter]:
             agent_role=waiter.agent_role,
             file_path=shown(waiter.file_path),
             mode=waiter.mode,
-            queue_place=place,
+            queue_place=_place(waiter, waiting[:place]),
             waiting_seconds=(tx.now - waiter.enqueued_boot_ms) // 1000,
             reason=waiter.reason or None,
         )
-        for place, waiter in enumerate(waiting, 1)
+        for place, waiter in enumerate(waiting)
     ]
+
+
+def _place(waiter: tickets.WaitingPath, before: list[tickets.WaitingPath]) -> int:
+    """The place in line for the one path, from 1: behind who asked earlier and is in its way."""
+    ahead = {
+        other.ticket
+        for other in before
+        if other.agent_id != waiter.agent_id
+        and not (other.mode == waiter.mode == "shared")
+        and overlap(other.file_path, waiter.file_path)
+    }
+    return len(ahead) + 1
 
 
 def not_owner(path: RepoPath, lease: Lease) -> NotOwner:
