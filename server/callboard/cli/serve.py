@@ -99,8 +99,6 @@ def serve(
 
     async def run() -> None:
         async with open_board(config) as board, anyio.create_task_group() as tasks:
-            # What was imported stays until the end: no collection need look at it again.
-            gc.freeze()
             tasks.start_soon(_until_signalled, tasks.cancel_scope)
             tasks.start_soon(board.keep)
             if lock_delay is not None:
