@@ -141,7 +141,7 @@ def test_a_table_is_written_by_one_domain_only(store: apsw.Connection) -> None:
         owners.discard("retention")
     # The fence and the last check are rows of the store itself; the rest of the settings are configuration.
     assert writers.pop("settings") == {"store", "projects", "upkeep"}
-    assert writers.pop("_events") == {"dispatch", "board"}, (
+    assert writers.pop("_events") == {"dispatch", "duties"}, (
         "the outbox is written and swept outside all domains"
     )
     shared = {table: owners for table, owners in writers.items() if len(owners) > 1}
@@ -175,6 +175,7 @@ LAYERS = """
     catalog
     dispatch
     retention upkeep
+    duties
     board contracts
     prompts resources
     subscriptions channel

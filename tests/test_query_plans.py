@@ -39,7 +39,7 @@ RETENTION = "what is over leaves by its age, by a command of the operator's"
 
 ALLOWED: Mapping[tuple[str, str], str] = {
     ("domains.history.TAIL", "activity_log"): "has no condition: the first entry of the index is the answer",
-    ("board.SWEEP_OUTBOX", "_events"): "once a minute, of a table that holds ten minutes",
+    ("duties.SWEEP_OUTBOX", "_events"): "once a minute, of a table that holds ten minutes",
     ("cli.doctor.HELD_THROUGH", "_agent_processes"): "a person asks, of as many rows as agents are connected",
     ("http.metrics.LEVELS", "agent_roster"): "figures are scraped: counts the roster by an index",
     ("http.metrics.LEVELS", "dag_tasks"): "figures are scraped: counts the tasks by an index",

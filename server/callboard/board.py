@@ -1,16 +1,10 @@
-"""The board: one open store with everything that a process needs to serve it.
-
-Besides the way of a call, a process has duties that no call brings: renewing what the agents of its
-connected client hold, ending leases whose time is over, noticing processes that are gone, and sweeping
-the outbox.
-"""
+"""The board: one open store with everything that a process needs to serve it."""
 
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,11 +13,9 @@ from apsw import apsw_version, sqlite_lib_version
 
 from callboard import (
     __version__,
-    audit,
     identity,
     process,
     removal,
-    replay,
     retention,
     storefile,
     upkeep,
@@ -32,51 +24,22 @@ from callboard.about import Durability, Serving
 from callboard.catalog import select
 from callboard.clock import Clock, HostClock, Ids, random_ids
 from callboard.dispatch import Dispatch, Progress, settle
-from callboard.domains import crew, projects, roster
+from callboard.domains import projects, roster
+from callboard.duties import STORE_SYSTEM, Duties
 from callboard.errors import Refused
 from callboard.events import Event
 from callboard.feed import Feed
 from callboard.identity import Caller, Claim, Principal, Scope
 from callboard.params import AGENT_ID
 from callboard.repository import Repository
-from callboard.store import Command, Store, Tx
+from callboard.store import Store, Tx
 from callboard.text import fold_name
 from callboard.tool import Tool
 
 Transport = Literal["stdio", "http", "cli"]
 
-RENEWAL_MS = 2_000
-"""How often the leases of connected agents are looked at; less than half of the shortest lease."""
-
-SWEEP_MS = 1_000
-"""How often what is over is looked for."""
-
-PROCESSES_MS = 5_000
-"""How often other server processes are looked for."""
-
-TIDY_MS = 60_000
-"""How often the outbox and old request keys are swept."""
-
-CHECK_MS = 6 * 3600 * 1000
-"""How often the store's pages are looked through for damage, while it is small enough for that."""
-
-ANCHOR_MS = 10_000
-"""How often it is asked whether the ledger's end is to be anchored."""
-
-IDLE_MS = 30_000
-"""A log that was not written for so long is folded into the store's file and cut."""
-
-DAILY_MS = 600_000
-"""How often it is asked whether the daily reading through is due."""
-
 LAST_WORDS_SECONDS = 0.3
 """How long an ending process tries to record its end."""
-
-OUTBOX_KEPT_MS = 600_000
-"""How long an event stays in the outbox. Waiters read it within milliseconds."""
-
-STORE_SYSTEM = Caller("callboard", "system", "", "", "human", None)
-"""Who acts when nobody called. No agent can have this id."""
 
 log = logging.getLogger(__name__)
 
@@ -102,9 +65,6 @@ class Config:
     """Whether the leases of connected agents are renewed in the background."""
 
 
-SWEEP_OUTBOX = Command("DELETE FROM _events WHERE created_boot_ms < :before")
-
-
 class Board:
     """One store, open in one process."""
 
@@ -128,6 +88,7 @@ class Board:
         self.tools = tools
         self.principal: Principal | None = None
         """Whom the process's own token stands for."""
+        self.duties = Duties(store, feed, clock, process_id)
         self._dispatch = dispatch
         self._process_id = process_id
 
@@ -250,12 +211,7 @@ class Board:
 
     async def sweep(self) -> None:
         """End what is over."""
-
-        def swept(tx: Tx) -> None:
-            crew.sweep(tx)
-            settle(tx, STORE_SYSTEM)
-
-        await self.store.write(swept)
+        await self.duties.sweep()
 
     async def set_lock_delay(self, seconds: float) -> None:
         """How long a path rests after a lease on it was lost, for every process of the store."""
@@ -323,70 +279,10 @@ class Board:
             operator=transport == "cli",
         )
 
-    # Duties.
-
     async def keep(self) -> None:
         """Do what must be done though nobody calls, for as long as this runs."""
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.feed.poll)
-            tasks.start_soon(self._every, SWEEP_MS, self._sweep_if_due)
-            tasks.start_soon(self._every, PROCESSES_MS, self._look_for_processes)
-            tasks.start_soon(self._every, TIDY_MS, self._tidy)
-            tasks.start_soon(self._every, CHECK_MS, self._check)
-            tasks.start_soon(self._every, ANCHOR_MS, self._anchor)
-            tasks.start_soon(self._every, IDLE_MS, upkeep.IdleLog(self.store).fold)
-            tasks.start_soon(self._every, DAILY_MS, self._check_daily)
-            if self.config.transport == "stdio" and self.config.renew:
-                tasks.start_soon(self._every, RENEWAL_MS, self._renew)
-
-    async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
-        while True:
-            await self.clock.sleep_until(self.clock.boot_ms() + period_ms)
-            try:
-                await duty()
-            except Refused as refusal:
-                # The store cannot be used now; the duty is done when it can be again.
-                log.warning("%s: %s", duty.__name__, refusal.message)
-            except Exception:
-                log.exception("%s failed", duty.__name__)
-
-    async def _sweep_if_due(self) -> None:
-        if await self.store.read(crew.is_due):
-            await self.sweep()
-
-    async def _look_for_processes(self) -> None:
-        own = process.ProcessName.own()
-        others = await self.store.read(lambda tx: tx.all(roster.PROCESS_HERE, pid_namespace=own.namespace))
-        gone = [other.process_id for other in others if not process.is_alive(other.pid, other.start_ticks)]
-        for process_id in gone:
-            await self.store.write(partial(roster.process_gone, process_id=process_id))
-
-    async def _renew(self) -> None:
-        """Renew for the agents that came last through this process: their sign of life, and what they
-        hold as soon as the half of it is over."""
-        due = await self.store.read(partial(crew.due_for_renewal, process_id=self._process_id))
-        if due:
-            principal = self.principal
-            await self.store.write(partial(crew.renew, agent_ids=due, principal=principal))
-
-    async def _anchor(self) -> None:
-        await upkeep.anchor(self.store, audit.anchor_file(self.store.info.store_id))
-
-    async def _check(self) -> None:
-        if self.store.info.path.stat().st_size <= storefile.CHECK_LIMIT:
-            await self.store.check()
-
-    async def _check_daily(self) -> None:
-        await upkeep.check_daily(self.store)
-
-    async def _tidy(self) -> None:
-        def tidied(tx: Tx) -> None:
-            tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
-            replay.forget_old(tx)
-            crew.sweep(tx)
-            settle(tx, STORE_SYSTEM)
-
-        await self.store.write(tidied)
+        renews = self.config.transport == "stdio" and self.config.renew
+        await self.duties.keep(self.principal, renews=renews)
 
 
 @asynccontextmanager

@@ -454,7 +454,7 @@ async def test_a_kept_place_is_granted_though_its_waiting_call_was_killed(boards
         await board.turn(1)
         assert await holders(board) == {}
         board.clock.turn(1)
-        await board.opened._sweep_if_due()
+        await board.opened.duties.sweep_if_due()
         assert await holders(board) == {"a.py": "ben"}
         assert [told["event"] for told in await inbox(board, "ben")] == ["lock_acquired"]
 

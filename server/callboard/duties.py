@@ -1,0 +1,140 @@
+"""Duties: what a process does though nobody calls, for as long as it serves.
+
+It renews what the agents of its connected client hold, ends what is over, notices processes that are gone,
+sweeps the outbox, and gives the store its upkeep.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import anyio
+
+from callboard import audit, process, replay, storefile, upkeep
+from callboard.clock import Clock
+from callboard.dispatch import settle
+from callboard.domains import crew, roster
+from callboard.errors import Refused
+from callboard.feed import Feed
+from callboard.identity import Caller, Principal
+from callboard.store import Command, Store, Tx
+
+RENEWAL_MS = 2_000
+"""How often the leases of connected agents are looked at; less than half of the shortest lease."""
+
+SWEEP_MS = 1_000
+"""How often what is over is looked for."""
+
+PROCESSES_MS = 5_000
+"""How often other server processes are looked for."""
+
+TIDY_MS = 60_000
+"""How often the outbox and old request keys are swept."""
+
+CHECK_MS = 6 * 3600 * 1000
+"""How often the store's pages are looked through for damage, while it is small enough for that."""
+
+ANCHOR_MS = 10_000
+"""How often it is asked whether the ledger's end is to be anchored."""
+
+IDLE_MS = 30_000
+"""A log that was not written for so long is folded into the store's file and cut."""
+
+DAILY_MS = 600_000
+"""How often it is asked whether the daily reading through is due."""
+
+OUTBOX_KEPT_MS = 600_000
+"""How long an event stays in the outbox. Waiters read it within milliseconds."""
+
+STORE_SYSTEM = Caller("callboard", "system", "", "", "human", None)
+"""Who acts when nobody called. No agent can have this id."""
+
+SWEEP_OUTBOX = Command("DELETE FROM _events WHERE created_boot_ms < :before")
+
+log = logging.getLogger(__name__)
+
+
+class Duties:
+    """The duties of one process on one store."""
+
+    def __init__(self, store: Store, feed: Feed, clock: Clock, process_id: str) -> None:
+        self._store = store
+        self._feed = feed
+        self._clock = clock
+        self._process_id = process_id
+        self._principal: Principal | None = None
+
+    async def keep(self, principal: Principal | None, *, renews: bool) -> None:
+        """Do all of them until cancelled; with `renews`, also for the agents of a connected client, whose
+        token `principal` is."""
+        self._principal = principal
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._feed.poll)
+            tasks.start_soon(self._every, SWEEP_MS, self.sweep_if_due)
+            tasks.start_soon(self._every, PROCESSES_MS, self._look_for_processes)
+            tasks.start_soon(self._every, TIDY_MS, self._tidy)
+            tasks.start_soon(self._every, CHECK_MS, self._check)
+            tasks.start_soon(self._every, ANCHOR_MS, self._anchor)
+            tasks.start_soon(self._every, IDLE_MS, upkeep.IdleLog(self._store).fold)
+            tasks.start_soon(self._every, DAILY_MS, self._check_daily)
+            if renews:
+                tasks.start_soon(self._every, RENEWAL_MS, self._renew)
+
+    async def sweep(self) -> None:
+        """End what is over."""
+
+        def swept(tx: Tx) -> None:
+            crew.sweep(tx)
+            settle(tx, STORE_SYSTEM)
+
+        await self._store.write(swept)
+
+    async def sweep_if_due(self) -> None:
+        """End what is over, where anything is."""
+        if await self._store.read(crew.is_due):
+            await self.sweep()
+
+    async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
+        while True:
+            await self._clock.sleep_until(self._clock.boot_ms() + period_ms)
+            try:
+                await duty()
+            except Refused as refusal:
+                # The store cannot be used now; the duty is done when it can be again.
+                log.warning("%s: %s", duty.__name__, refusal.message)
+            except Exception:
+                log.exception("%s failed", duty.__name__)
+
+    async def _look_for_processes(self) -> None:
+        own = process.ProcessName.own()
+        others = await self._store.read(lambda tx: tx.all(roster.PROCESS_HERE, pid_namespace=own.namespace))
+        gone = [other.process_id for other in others if not process.is_alive(other.pid, other.start_ticks)]
+        for process_id in gone:
+            await self._store.write(partial(roster.process_gone, process_id=process_id))
+
+    async def _renew(self) -> None:
+        """Renew for the agents that came last through this process: their sign of life, and what they
+        hold as soon as the half of it is over."""
+        due = await self._store.read(partial(crew.due_for_renewal, process_id=self._process_id))
+        if due:
+            await self._store.write(partial(crew.renew, agent_ids=due, principal=self._principal))
+
+    async def _anchor(self) -> None:
+        await upkeep.anchor(self._store, audit.anchor_file(self._store.info.store_id))
+
+    async def _check(self) -> None:
+        if self._store.info.path.stat().st_size <= storefile.CHECK_LIMIT:
+            await self._store.check()
+
+    async def _check_daily(self) -> None:
+        await upkeep.check_daily(self._store)
+
+    async def _tidy(self) -> None:
+        def tidied(tx: Tx) -> None:
+            tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
+            replay.forget_old(tx)
+            crew.sweep(tx)
+            settle(tx, STORE_SYSTEM)
+
+        await self._store.write(tidied)
