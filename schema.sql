@@ -159,6 +159,19 @@ CREATE TABLE _credentials (
 ) STRICT;
 CREATE INDEX _idx_credentials_principal ON _credentials (principal);
 
+-- The public halves of the keys that people sign outcomes of decisions with; the private ones are never here. A key
+-- that was revoked stays, so that its signatures are told from unknown ones. Scope: store.
+CREATE TABLE _signing_keys (
+    key_id TEXT NOT NULL PRIMARY KEY,       -- the first 20 hexadecimal digits of the key's SHA-256
+    principal TEXT NOT NULL,                -- a person's name
+    public_key BLOB NOT NULL                -- Ed25519
+        CONSTRAINT public_key_length CHECK (length(public_key) = 32),
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+        CONSTRAINT created_at_time CHECK (created_at IS strftime('%Y-%m-%dT%H:%M:%fZ', created_at)),
+    revoked_at TEXT
+        CONSTRAINT revoked_at_time CHECK (revoked_at IS strftime('%Y-%m-%dT%H:%M:%fZ', revoked_at))
+) STRICT;
+
 
 -- === locks ===
 -- Who may edit which path until when, who waits, and which path must rest.
@@ -653,10 +666,11 @@ CREATE TABLE decisions (
     reason TEXT,                            -- why it was resolved so
     assurance TEXT                          -- how sure it is that a person resolved it
         CONSTRAINT assurance_values CHECK (assurance IN ('strong', 'client')),
-    signature BLOB,                         -- over the digest
+    signature BLOB,                         -- of the outcome: the key's id in 10 bytes, then 64 of Ed25519
     effect TEXT                             -- what a confirmation does, in its transaction
         CONSTRAINT effect_json CHECK (json_valid(effect) AND json_type(effect) = 'object'),
     search_words TEXT NOT NULL DEFAULT '',
+    CONSTRAINT strong_is_signed CHECK (assurance IS NOT 'strong' OR signature IS NOT NULL),
     CONSTRAINT human_gate CHECK (NOT (needs_confirmation = 1 AND auto_approved = 1)),
     CONSTRAINT confirmed_by_another_human
         CHECK (needs_confirmation = 0 OR status <> 'confirmed'

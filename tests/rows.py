@@ -24,7 +24,7 @@ NOW = "2026-11-23T06:00:00.000Z"
 Values = dict[str, Any]
 # Columns that are legal only together with others.
 TOGETHER: dict[str, Values] = {
-    "decisions": {"confirmed_by": "human:maria", "assurance": "client"},
+    "decisions": {"confirmed_by": "human:maria", "assurance": "client", "signature": bytes(74)},
     "_cost_budgets": {"limit_tokens": 1},
 }
 

@@ -151,13 +151,15 @@ def test_a_table_is_written_by_one_domain_only(store: apsw.Connection) -> None:
 # Which modules may import which: a module may use those in the lines before its own, never those behind.
 LAYERS = """
     bootclock globs foreign
-    text graph frames about clock errors events tally
+    text graph frames about clock errors events tally signing
+    keyfile
     schema unusable process mounts worker lockname
     repository connection reboot
     storefile
     params
     store
     identity
+    signers
     tool
     arguments replay feed search
     domains.projects
@@ -168,7 +170,7 @@ LAYERS = """
     domains.decisions
     domains.retros
     domains.crew
-    removal audit
+    removal audit approvals
     integrity
     backup
     dump

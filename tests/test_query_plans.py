@@ -21,6 +21,7 @@ FEW: Mapping[str, str] = {
     "_lock_delays": "the paths that rest right now: a delay that is over is swept",
     "_lock_waiters": "who waits for a lease right now: a ticket ends with its call, or soon after",
     "_processes": "the servers that run on the store: one that is gone is forgotten",
+    "_signing_keys": "as many as people sign with",
     "chat_groups": "a project has 10,000 at most, and their names are short",
     "projects": "as many as repositories share the store",
     "roles": "the built-in ones and those that people define",

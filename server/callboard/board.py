@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import anyio
 from apsw import apsw_version, sqlite_lib_version
@@ -32,9 +32,12 @@ from callboard.feed import Feed
 from callboard.identity import Caller, Claim, Principal, Scope
 from callboard.params import AGENT_ID
 from callboard.repository import Repository
+from callboard.signing import Signer
 from callboard.store import Store, Tx
 from callboard.text import fold_name
 from callboard.tool import Tool
+
+T = TypeVar("T")
 
 Transport = Literal["stdio", "http", "cli"]
 
@@ -104,19 +107,21 @@ class Board:
         *,
         token: Principal | None = None,
         person: str | None = None,
+        signer: Signer | None = None,
         crew: str | None = None,
         progress: Progress | None = None,
         sign_of_life: bool = True,
     ) -> dict[str, Any]:
         """Carry out one call. `token` is whom the caller has authenticated as, if it has; `person` who has
-        typed a confirmation at the terminal of this command; `crew` the one that a person or the operator
-        has in mind; without `sign_of_life` it is the server that calls, by itself.
+        typed a confirmation at the terminal of this command, and `signer` the key that they have unlocked
+        there; `crew` the one that a person or the operator has in mind; without `sign_of_life` it is the
+        server that calls, by itself.
 
         Raises `Refused`, and ValueError for a person in a process that serves agents.
         """
-        if person is not None and self.config.transport != "cli":
+        if (person or signer) is not None and self.config.transport != "cli":
             raise ValueError("Only a command has a person at its terminal.")
-        claim = replace(self._claim(token), person=person, crew=crew)
+        claim = replace(self._claim(token), person=person, signer=signer, crew=crew)
         return await self._dispatch.call(name, arguments, claim, progress, sign_of_life=sign_of_life)
 
     def named(self, token: Principal | None = None) -> str | None:
@@ -222,25 +227,31 @@ class Board:
 
         await self.store.write(changed)
 
-    async def remove_project(self, project_id: str, *, person: str | None = None) -> dict[str, int]:
-        """Delete an archived project with everything under it, for a person: the one whose token this
-        process has, or who has typed a confirmation at its terminal. How many rows of each table went.
-
-        Raises HumanRequired, and what `removal.remove_project` raises.
-        """
+    async def by_person(
+        self, operation: str, work: Callable[[Tx, Caller], T], *, person: str | None = None
+    ) -> T:
+        """Write what only a person may: the one whose token this process has, or who has typed a
+        confirmation at its terminal. Raises HumanRequired, and what the work raises."""
         claim = replace(self._claim(None), person=person)
 
-        def removed(tx: Tx) -> dict[str, int]:
+        def done(tx: Tx) -> T:
             caller = identity.identify(tx, claim, project_id=self.repository.project_id)
-            identity.authorize(caller, operation="remove_project", who="human", writes=True)
-            gone = removal.remove_project(tx, project_id)
+            identity.authorize(caller, operation=operation, who="human", writes=True)
+            result = work(tx, caller)
             settle(tx, caller)
-            return gone
+            return result
 
-        return await self.store.write(removed)
+        return await self.store.write(done)
+
+    async def remove_project(self, project_id: str, *, person: str | None = None) -> dict[str, int]:
+        """Delete an archived project with everything under it; how many rows of each table went. Raises
+        HumanRequired, and what `removal.remove_project` raises."""
+        return await self.by_person(
+            "remove_project", lambda tx, _: removal.remove_project(tx, project_id), person=person
+        )
 
     async def prune(self, days: int | None = None, *, person: str | None = None) -> retention.Pruned:
-        """Delete what is over, for a person as in `remove_project`. `days` shortens every longer limit.
+        """Delete what is over, for a person as in `by_person`. `days` shortens every longer limit.
 
         Raises HumanRequired, and what `retention.prune` raises.
         """

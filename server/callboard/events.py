@@ -131,6 +131,8 @@ CORE_KINDS = frozenset(
         "token_created",
         "token_revoked",
         "token_rotated",
+        "key_registered",
+        "key_revoked",
     ]
 )
 

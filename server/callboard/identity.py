@@ -25,6 +25,7 @@ from callboard.errors import (
     UnknownAgent,
     UnknownCaller,
 )
+from callboard.signing import Signer
 from callboard.store import Command, Row, Tx
 
 Kind = Literal["worker", "lead", "observer", "human"]
@@ -103,6 +104,8 @@ class Claim:
     """Whether it came from the command line, whose user may read without being anybody."""
     person: str | None = None
     """Who has typed a confirmation at the terminal of the command that calls."""
+    signer: Signer | None = None
+    """The signing key that a person has unlocked for the command that calls."""
     crew: str | None = None
     """The crew that a person or the operator, who belong to none, has in mind."""
 
@@ -154,6 +157,8 @@ class Caller:
     stdio: bool = False
     here: str = ""
     """The project that the server stands in, which may be another than the caller's."""
+    signer: Signer | None = None
+    """The key that a person signs with; nobody else has one."""
 
     @property
     def reads_all_crews(self) -> bool:
@@ -220,7 +225,18 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
         _check_valid(tx, tx.one(CREDENTIAL, key_id=claim.token.key_id))
     if scope == "human":
         crew = _crew_in_mind(tx, claim, project_id)
-        return Caller(agent_id, "human", project_id, crew, "human", source, scope, claim.stdio, project_id)
+        return Caller(
+            agent_id,
+            "human",
+            project_id,
+            crew,
+            "human",
+            source,
+            scope,
+            claim.stdio,
+            project_id,
+            claim.signer,
+        )
     member = tx.one(MEMBER, agent_id=agent_id)
     if member is None:
         if scope == "observer" or (agent_id == OPERATOR and claim.operator):

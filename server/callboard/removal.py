@@ -76,6 +76,7 @@ KEPT: Mapping[str, str] = {
     "_role_overrides": "the store's",
     "settings": "the store's",
     "_processes": "the store's",
+    "_signing_keys": "people's",
     "activity_log": "a ledger: what happened stays",
     "_activity_seals": "the ledger's",
     "_activity_days": "the ledger's",

@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "schema": "generate:schema_page",
     "guard": "guard:app",
     "token": "tokens:app",
+    "key": "keys:app",
     "decisions": "decisions:app",
     "projects": "projects:app",
     "settings": "settings:app",

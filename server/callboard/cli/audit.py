@@ -1,7 +1,6 @@
 """`callboard audit`: whether the ledger is what was written."""
 
 import json
-from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,10 +8,8 @@ from typing import Annotated
 import typer
 
 from callboard import audit
-from callboard.cli.backup import JsonOption, anchors_of, store_at
+from callboard.cli.backup import JsonOption, anchors_of, reading, store_at
 from callboard.cli.common import DbOption, fail
-from callboard.connection import connect
-from callboard.unusable import Unusable, refusals
 
 app = typer.Typer(help="The ledger: whether it is what was written.", no_args_is_help=True)
 
@@ -27,20 +24,10 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Walk the ledger's chain and compare it with its anchors. Exit code 1 where it does not hold."""
-    path = store_at(db)
-    if not path.exists():
-        fail(f"there is no store at {path}.")
     if anchor is not None and not anchor.exists():
         fail(f"there is no file of anchors at {anchor}.")
-    try:
-        with (
-            refusals(path),
-            closing(connect(path, durability="full", readonly=True, should_stop=lambda: False)) as store,
-        ):
-            store.execute("BEGIN")
-            verdict = audit.verify(store, anchors_of(store, anchor))
-    except (Unusable, OSError, ValueError) as error:
-        fail(str(error))
+    with reading(store_at(db)) as store:
+        verdict = audit.verify(store, anchors_of(store, anchor))
     if as_json:
         typer.echo(json.dumps(asdict(verdict) | {"ok": verdict.sound}))
     elif verdict.problem is None:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,22 @@ def store_at(db: Path | None) -> Path:
     try:
         return db or Repository.find(Path.cwd()).store
     except ValueError as error:
+        fail(str(error))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[apsw.Connection]:
+    """A store at one moment, whether servers run on it or not; what is wrong with it ends the command."""
+    if not path.exists():
+        fail(f"there is no store at {path}.")
+    try:
+        with (
+            refusals(path),
+            closing(connect(path, durability="full", readonly=True, should_stop=lambda: False)) as store,
+        ):
+            store.execute("BEGIN")
+            yield store
+    except (Unusable, OSError, ValueError) as error:
         fail(str(error))
 
 
@@ -85,18 +102,9 @@ def tell_restored(restored: backup.Restored, *, as_json: bool) -> None:
 def check(db: DbOption = None, as_json: JsonOption = False) -> None:
     """Read the whole store: pages, references, schema, and our own rules. Exit code 1 for what is broken."""
     path = store_at(db)
-    if not path.exists():
-        fail(f"there is no store at {path}.")
-    said(f"reading {path} …")
-    try:
-        with (
-            refusals(path),
-            closing(connect(path, durability="full", readonly=True, should_stop=lambda: False)) as store,
-        ):
-            store.execute("BEGIN")
-            broken = integrity.examine(store, anchors=anchors_of(store))
-    except (Unusable, OSError, ValueError) as error:
-        fail(str(error))
+    with reading(path) as store:
+        said(f"reading {path} …")
+        broken = integrity.examine(store, anchors=anchors_of(store))
     if as_json:
         typer.echo(json.dumps({"path": str(path), "ok": not broken, "broken": [asdict(it) for it in broken]}))
     elif not broken:

@@ -14,6 +14,7 @@ import typer
 
 from callboard.board import Board, Config, open_board
 from callboard.errors import Refused
+from callboard.signing import Signer
 from callboard.storefile import Unusable
 
 DbOption = Annotated[
@@ -58,11 +59,16 @@ def on_board(
 
 
 async def asked(
-    board: Board, tool: str, arguments: dict[str, Any], person: str | None = None
+    board: Board,
+    tool: str,
+    arguments: dict[str, Any],
+    person: str | None = None,
+    signer: Signer | None = None,
 ) -> dict[str, Any] | Refused:
-    """Call a tool, for a person at the terminal if there is one; a refusal is an answer too."""
+    """Call a tool, for a person at the terminal if there is one, who may have unlocked a key; a refusal is an
+    answer too."""
     try:
-        return await board.call(tool, arguments, person=person)
+        return await board.call(tool, arguments, person=person, signer=signer)
     except Refused as refusal:
         return refusal
 

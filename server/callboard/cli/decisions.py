@@ -2,27 +2,32 @@
 
 An answer needs a person: one who reads the decision at a terminal and types the beginning of its digest, or
 one whose token is given. Nothing is confirmed through a pipe without such a token. What this cannot tell is
-a person from a program under the same account that plays the terminal: where agents have a shell, keep the
-store under an account of its own and give people tokens.
+a person from a program under the same account that plays the terminal. Against that, people sign: with a key
+that only their passphrase opens.
 """
 
 import json
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
+from callboard import approvals, keyfile
+from callboard.cli.backup import reading, store_at
 from callboard.cli.common import (
     DbOption,
     answered,
     asked,
+    fail,
     need_terminal,
     on_board,
     refuse,
     secret_from,
     typed,
 )
+from callboard.cli.keys import KeyFileOption, PassphraseOption, check_key, unlocked
 from callboard.cli.views.page import more, table
 from callboard.cli.views.page import show as show_page
 from callboard.errors import Conflict
@@ -30,7 +35,7 @@ from callboard.errors import Conflict
 app = typer.Typer(
     help="Decisions of agents: read, confirm, reject and dismiss them.\n\n"
     "An answer is typed at a terminal, or given with a person's token. A program with a shell under your own"
-    " account can play a terminal: against that, run agents under another account than the store's."
+    " account can play a terminal, and has no passphrase: sign what matters, with --sign."
 )
 
 CODE_LENGTH = 8
@@ -42,6 +47,7 @@ Status = Literal["recorded", "confirmed", "rejected", "dismissed", "withdrawn"]
 
 DecisionArgument = Annotated[str, typer.Argument(metavar="ID", help="The decision's id.")]
 ReasonOption = Annotated[str, typer.Option(help="Why; its author and crew read it.")]
+SignOption = Annotated[bool, typer.Option("--sign", help="Sign it with your key: callboard key create.")]
 TokenOption = Annotated[
     Path | None,
     typer.Option(envvar="CALLBOARD_TOKEN_FILE", help="Answer by a person's token. Or CALLBOARD_TOKEN."),
@@ -85,36 +91,80 @@ def show(decision_id: DecisionArgument, db: DbOption = None, as_json: JsonOption
 def confirm(
     decision_id: DecisionArgument,
     reason: ReasonOption = "",
+    sign: SignOption = False,
+    key_file: KeyFileOption = None,
+    passphrase_file: PassphraseOption = None,
     token_file: TokenOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Confirm a decision: tasks that wait for it become ready."""
-    _resolve("confirm", decision_id, reason, token_file, db, as_json)
+    key = (key_file or keyfile.default_path()) if sign or key_file else None
+    _resolve("confirm", decision_id, reason, token_file, key, passphrase_file, db, as_json)
 
 
 @app.command("reject")
 def reject(
     decision_id: DecisionArgument,
     reason: ReasonOption = "",
+    sign: SignOption = False,
+    key_file: KeyFileOption = None,
+    passphrase_file: PassphraseOption = None,
     token_file: TokenOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Reject a decision: tasks that wait for it are blocked."""
-    _resolve("reject", decision_id, reason, token_file, db, as_json)
+    key = (key_file or keyfile.default_path()) if sign or key_file else None
+    _resolve("reject", decision_id, reason, token_file, key, passphrase_file, db, as_json)
 
 
 @app.command("dismiss")
 def dismiss(
     decision_id: DecisionArgument,
     reason: ReasonOption = "",
+    sign: SignOption = False,
+    key_file: KeyFileOption = None,
+    passphrase_file: PassphraseOption = None,
     token_file: TokenOption = None,
     db: DbOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Dismiss a decision that needs no answer: tasks that wait for it are blocked."""
-    _resolve("dismiss", decision_id, reason, token_file, db, as_json)
+    key = (key_file or keyfile.default_path()) if sign or key_file else None
+    _resolve("dismiss", decision_id, reason, token_file, key, passphrase_file, db, as_json)
+
+
+@app.command("verify")
+def verify(
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="The keys that you vouch for, as `callboard key list --json` printed them. "
+            "Default: those that the store names."
+        ),
+    ] = None,
+    db: DbOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Verify each decision against its digest and its signature, without a server. Exit code 1 where one is
+    not what it says."""
+    try:
+        kept = approvals.read_keys(json.loads(keys.read_text(encoding="utf-8"))) if keys else None
+    except (OSError, ValueError) as error:
+        fail(f"{keys} cannot be used: {error}")
+    with reading(store_at(db)) as store:
+        verdict = approvals.verify(store, kept)
+    if as_json:
+        typer.echo(json.dumps(asdict(verdict) | {"ok": verdict.sound}))
+    else:
+        for finding in verdict.findings:
+            typer.echo(f"{finding.decision_id}: {finding.problem}.")
+        known = f"by {verdict.keys} {'kept' if keys else 'registered'} keys"
+        result = "all are what they say" if verdict.sound else f"{len(verdict.findings)} findings"
+        typer.echo(f"{verdict.decisions} decisions, {verdict.signed} signed, {known}: {result}.")
+    if not verdict.sound:
+        raise typer.Exit(1)
 
 
 def _resolve(
@@ -122,6 +172,8 @@ def _resolve(
     decision_id: str,
     reason: str,
     token_file: Path | None,
+    key: Path | None,
+    passphrase_file: Path | None,
     db: Path | None,
     as_json: bool,
 ) -> None:
@@ -129,6 +181,8 @@ def _resolve(
     if token is None:
         need_terminal()
     decision = _read(decision_id, db, token, as_json)
+    if key is not None:
+        check_key(key, db, token, as_json=as_json)
     person = None
     if token is None:
         typer.echo(page_of(decision), err=True)
@@ -138,13 +192,15 @@ def _resolve(
             refuse(
                 Conflict(f"It is {decision['status']} already.", status=decision["status"]), as_json=as_json
             )
+    signer = unlocked(key, passphrase_file) if key is not None else None
     given = {"decision_id": decision_id, "digest": decision["digest"], "reason": reason}
-    work = partial(asked, tool=f"{verdict}_decision", arguments=given, person=person)
+    work = partial(asked, tool=f"{verdict}_decision", arguments=given, person=person, signer=signer)
     resolved = answered(on_board(db, work, token=token), as_json=as_json)
     if as_json:
         typer.echo(json.dumps(resolved, ensure_ascii=False))
         return
     before = "" if resolved["resolved"] else f" It was so before, by {resolved['resolved_by']}."
+    before = before or (" The answer is signed." if signer else "")
     typer.echo(f"{decision_id} is {resolved['status']}.{before}")
     if ready := resolved.get("newly_ready"):
         typer.echo(f"Ready now: {', '.join(ready)}")
@@ -182,6 +238,7 @@ def page_of(decision: dict[str, Any]) -> str:
         "Resolved": f"{decision.get('resolved_by') or 'by a setting'} at {decision['resolved_at']}"
         if "resolved_at" in decision
         else None,
+        "Assurance": {"strong": "signed", "client": "not signed"}.get(decision.get("assurance", "")),
         "Digest": decision["digest"],
         "Taken out": ", ".join(f"{count} {kind}" for kind, count in decision.get("sanitized", {}).items()),
     }

@@ -5,7 +5,7 @@ confirmation waits for a human for as long as it takes: no agent, lead, setting 
 confirms it. The tasks that wait for a decision move in the transaction that ends it.
 """
 
-from callboard.domains.decisions.decision import Decision, pending, recent
+from callboard.domains.decisions.decision import Decision, digest_of, pending, recent
 from callboard.domains.decisions.reading import get_decision, list_decisions, wait_for_decision
 from callboard.domains.decisions.recording import record_decision, withdraw_decision
 from callboard.domains.decisions.resolving import confirm_decision, dismiss_decision, reject_decision
@@ -21,4 +21,4 @@ TOOLS = (
     dismiss_decision,
 )
 
-__all__ = ["TOOLS", "Decision", "pending", "recent"]
+__all__ = ["TOOLS", "Decision", "digest_of", "pending", "recent"]

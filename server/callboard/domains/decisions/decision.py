@@ -157,14 +157,19 @@ def announce(tx: Tx, decision: Decision, by: str) -> list[str]:
     said = f"{by} has {decision.status} the decision: {decision.title}"
     facts: dict[str, object] = {"decision_id": decision.id, "status": decision.status}
     facts |= {"newly_ready": ready[:20]} if ready else {}
+    kept: dict[str, object] = {
+        "author": decision.agent_id,
+        "digest": decision.digest.hex(),
+        "reason": decision.reason or "",
+    }
+    kept |= {"assurance": decision.assurance} if decision.assurance else {}
     tx.tell(
         Event(
             "decisions",
             f"decision_{decision.status}",
             said,
             subject=decision.id,
-            details=facts
-            | {"author": decision.agent_id, "digest": decision.digest.hex(), "reason": decision.reason or ""},
+            details=facts | kept,
             project_id=decision.project_id,
             lead_id=decision.lead_id,
         )

@@ -2,30 +2,31 @@
 
 One statement decides: it changes the row only while the decision is recorded, under the digest that was
 read, and for another than its author. Whoever comes later changes nothing and is told the outcome.
+
+A person with a signing key signs the outcome, at the very time that it is stored with, so that the row tells
+all that was signed (G5, G6).
 """
 
 from typing import Literal
 
 from pydantic import Field
 
+from callboard import signers
 from callboard.domains.decisions.decision import COLUMNS, Assurance, Decision, Status, announce, find
 from callboard.domains.decisions.recording import already_resolved
 from callboard.errors import Forbidden, Refused
 from callboard.identity import Caller
 from callboard.params import DecisionId, Digest, Reason
+from callboard.signing import Outcome, sealed
 from callboard.store import Tx
 from callboard.tool import Result, tool
 
 Verdict = Literal["confirmed", "rejected", "dismissed"]
 
-ASSURANCE: Assurance = "client"
-"""What a person's token and a code typed at a terminal both amount to: that somebody held the token, or read
-the digest where it was shown. `strong` is for a signature, which nothing makes yet."""
-
 RESOLVE = Decision.query(f"""
     UPDATE decisions
        SET status = :status, confirmed_by = :caller, confirmed_at = :at, reason = :reason,
-           assurance = :assurance
+           assurance = :assurance, signature = :signature
      WHERE id = :decision_id AND project_id = :project_id AND status = 'recorded' AND digest = :digest
        AND agent_id <> :caller
     RETURNING {COLUMNS}
@@ -82,6 +83,7 @@ def dismiss_decision(
 def _resolve(
     tx: Tx, caller: Caller, decision_id: str, digest: str, reason: str, verdict: Verdict
 ) -> Resolved:
+    signature = _signature(tx, caller, decision_id, digest, reason, verdict)
     resolved = tx.one(
         RESOLVE,
         decision_id=decision_id,
@@ -90,7 +92,8 @@ def _resolve(
         digest=bytes.fromhex(digest),
         status=verdict,
         reason=reason or None,
-        assurance=ASSURANCE,
+        assurance="strong" if signature else "client",
+        signature=signature,
         at=tx.at,
     )
     if resolved is not None:
@@ -115,6 +118,20 @@ def _resolve(
         caller_kind=caller.kind,
         hint="Withdraw it with withdraw_decision, or ask another human.",
     )
+
+
+def _signature(
+    tx: Tx, caller: Caller, decision_id: str, digest: str, reason: str, verdict: Verdict
+) -> bytes | None:
+    """What a person's key says to this outcome; None of a person without one, whose token or typed code shows
+    only that somebody held the token, or read the digest where it was shown. Raises Forbidden."""
+    if caller.signer is None:
+        return None
+    signers.check(tx, caller.agent_id, caller.signer.public)
+    outcome = Outcome(
+        decision=decision_id, digest=digest, verdict=verdict, by=caller.agent_id, at=tx.at, reason=reason
+    )
+    return sealed(outcome, caller.signer)
 
 
 def _view(decision: Decision, *, resolved: bool, newly_ready: list[str] | None = None) -> Resolved:
