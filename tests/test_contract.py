@@ -139,8 +139,8 @@ def test_a_table_is_written_by_one_domain_only(store: apsw.Connection) -> None:
         owners.discard("removal")
         # What is over leaves by its age, by another such list.
         owners.discard("retention")
-    # The fence and the last check are rows of the store itself; the rest of the settings are configuration.
-    assert writers.pop("settings") == {"store", "projects", "upkeep"}
+    # The fence and the last checkup are rows of the store itself; the rest of the settings are configuration.
+    assert writers.pop("settings") == {"store", "projects", "checkup"}
     assert writers.pop("_events") == {"dispatch", "duties"}, (
         "the outbox is written and swept outside all domains"
     )
@@ -176,7 +176,7 @@ LAYERS = """
     dump
     catalog
     dispatch
-    retention upkeep
+    retention upkeep checkup
     duties
     board contracts
     prompts resources

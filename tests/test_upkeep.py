@@ -1,13 +1,16 @@
-"""Upkeep: the ledger is anchored, an idle log is folded, and the store is read through once a day."""
+"""Upkeep: the ledger is anchored, and an idle log is folded."""
 
 import logging
+import signal
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from callboard import audit, upkeep
-from tests.conftest import Board
+from callboard.store import FOLDED_PAGES
+from tests.conftest import Board, Boards
+from tests.test_checkup import goes_on, process
 
 
 async def test_the_ledgers_end_is_anchored_and_told_to_the_log(
@@ -70,23 +73,34 @@ async def test_a_reader_keeps_its_moment_and_the_log_is_cut_later(board: Board) 
     assert await idle.fold()
 
 
-async def test_one_process_reads_the_store_through_each_day_and_health_tells(board: Board) -> None:
-    store = board.opened.store
-    assert await upkeep.check_daily(store) == []
-    assert await upkeep.check_daily(store) is None
-    board.clock.turn(3_600)
-    health = await board.opened.health()
-    assert (health["integrity_check_age_seconds"], health["integrity_broken"], health["ok"]) == (
-        3_600,
-        [],
-        True,
-    )
-    board.clock.turn(86_400)
-    lead = await board.agent("lee", role="lead")
-    await lead.add_dag_task(id="a", role="developer")
-    await board.settle()
-    with closing(store.connect(readonly=False)) as db:
-        db.execute("UPDATE dag_tasks SET dependents = 3")
-    broken = await upkeep.check_daily(store)
-    assert broken is not None and [one.rule for one in broken] == ["a task counts its dependents"]
-    assert (await board.opened.health())["ok"] is False
+WRITES = """
+async def work(board):
+    await board.call("register_agent", {"agent_id": "eve", "role": "developer"})
+    os.kill(os.getpid(), 9)
+anyio.run(main)
+"""
+
+
+async def test_a_log_that_a_killed_process_left_is_cut_by_another(board: Board) -> None:
+    """S9: SQLite's lock on folding ends with whoever had it."""
+    idle, log = upkeep.IdleLog(board.opened.store), board.opened.store.info.path.with_name("board.db-wal")
+    goes_on(process(board, WRITES), -signal.SIGKILL)
+    assert log.stat().st_size > 0
+    assert not await idle.fold()
+    assert await idle.fold()
+    assert log.stat().st_size == 0
+    assert [agent["agent_id"] for agent in (await board.call("list_agents", agent_id="eve"))["agents"]] == [
+        "eve"
+    ]
+
+
+async def test_a_log_under_steady_writing_of_two_processes_stays_small(boards: Boards) -> None:
+    """S9: whoever commits folds, so nobody need be idle."""
+    async with boards() as board, boards() as other:
+        ann, ben = await board.agent("ann"), await other.agent("ben")
+        most = 0
+        for number in range(700):
+            for one in (ann, ben):
+                await one.log_activity(action_type="note", summary=f"note {number} " + "x" * 1_500)
+            most = max(most, board.opened.store.about().wal_bytes)
+        assert 1_000_000 < most < 3 * FOLDED_PAGES * 4_096

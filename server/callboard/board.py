@@ -13,12 +13,12 @@ from apsw import apsw_version, sqlite_lib_version
 
 from callboard import (
     __version__,
+    checkup,
     identity,
     process,
     removal,
     retention,
     storefile,
-    upkeep,
 )
 from callboard.about import Durability, Serving
 from callboard.catalog import select
@@ -269,8 +269,9 @@ class Board:
         facts: dict[str, object] = {"ok": True, "version": __version__, "sqlite": sqlite_lib_version()}
         facts |= {"apsw": apsw_version(), "durability": self.config.durability}
         try:
+            await self.duties.look_again()
             facts |= await self.store.health()
-            facts |= await upkeep.last_check(self.store)
+            facts |= await checkup.last(self.store)
         except Refused as refusal:
             return facts | {"ok": False, "error": refusal.as_data()}
         return facts | {"ok": not facts.get("integrity_broken")}

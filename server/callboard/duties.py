@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 
-from callboard import audit, process, replay, storefile, upkeep
+from callboard import audit, checkup, process, replay, storefile, upkeep
 from callboard.clock import Clock
 from callboard.dispatch import settle
 from callboard.domains import crew, roster
@@ -35,14 +35,17 @@ TIDY_MS = 60_000
 CHECK_MS = 6 * 3600 * 1000
 """How often the store's pages are looked through for damage, while it is small enough for that."""
 
+LOOK_AGAIN_SECONDS = 60
+"""How old the last such look may be when somebody asks for the store's health."""
+
 ANCHOR_MS = 10_000
 """How often it is asked whether the ledger's end is to be anchored."""
 
 IDLE_MS = 30_000
 """A log that was not written for so long is folded into the store's file and cut."""
 
-DAILY_MS = 600_000
-"""How often it is asked whether the daily reading through is due."""
+CHECKUP_MS = 60_000
+"""How often it is asked whether the store is to be read through."""
 
 OUTBOX_KEPT_MS = 600_000
 """How long an event stays in the outbox. Waiters read it within milliseconds."""
@@ -72,12 +75,12 @@ class Duties:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._feed.poll)
             tasks.start_soon(self._every, SWEEP_MS, self.sweep_if_due)
-            tasks.start_soon(self._every, PROCESSES_MS, self._look_for_processes)
+            tasks.start_soon(self._every, PROCESSES_MS, self.look_for_processes)
             tasks.start_soon(self._every, TIDY_MS, self._tidy)
             tasks.start_soon(self._every, CHECK_MS, self._check)
             tasks.start_soon(self._every, ANCHOR_MS, self._anchor)
             tasks.start_soon(self._every, IDLE_MS, upkeep.IdleLog(self._store).fold)
-            tasks.start_soon(self._every, DAILY_MS, self._check_daily)
+            tasks.start_soon(self._every, CHECKUP_MS, self._check_up)
             if renews:
                 tasks.start_soon(self._every, RENEWAL_MS, self._renew)
 
@@ -106,12 +109,13 @@ class Duties:
             except Exception:
                 log.exception("%s failed", duty.__name__)
 
-    async def _look_for_processes(self) -> None:
+    async def look_for_processes(self) -> None:
+        """Notice which processes are gone that have not stopped in order."""
         own = process.ProcessName.own()
         others = await self._store.read(lambda tx: tx.all(roster.PROCESS_HERE, pid_namespace=own.namespace))
         gone = [other.process_id for other in others if not process.is_alive(other.pid, other.start_ticks)]
         for process_id in gone:
-            await self._store.write(partial(roster.process_gone, process_id=process_id))
+            await self._store.write(partial(_gone, process_id=process_id))
 
     async def _renew(self) -> None:
         """Renew for the agents that came last through this process: their sign of life, and what they
@@ -123,12 +127,19 @@ class Duties:
     async def _anchor(self) -> None:
         await upkeep.anchor(self._store, audit.anchor_file(self._store.info.store_id))
 
+    async def look_again(self) -> None:
+        """Look through the store's pages if that was a while ago, for whoever asks how the store is: so that
+        damage shows which no call has met. Raises the store's refusals."""
+        age = self._store.about().quick_check_age_seconds
+        if age is None or age >= LOOK_AGAIN_SECONDS:
+            await self._check()
+
     async def _check(self) -> None:
         if self._store.info.path.stat().st_size <= storefile.CHECK_LIMIT:
             await self._store.check()
 
-    async def _check_daily(self) -> None:
-        await upkeep.check_daily(self._store)
+    async def _check_up(self) -> None:
+        await checkup.look(self._store)
 
     async def _tidy(self) -> None:
         def tidied(tx: Tx) -> None:
@@ -138,3 +149,8 @@ class Duties:
             settle(tx, STORE_SYSTEM)
 
         await self._store.write(tidied)
+
+
+def _gone(tx: Tx, process_id: str) -> None:
+    if roster.process_gone(tx, process_id):
+        checkup.stopped_uncleanly(tx, process_id)

@@ -14,6 +14,9 @@ from callboard import audit, globs, schema
 SHOWN = 10
 """Findings of one rule that are listed; damage in one place often shows in thousands."""
 
+PAGES = "pages and indices"
+"""The rule that SQLite itself holds the file to: where it is broken, nothing more is to be written."""
+
 _DECIDED = "(r.status = 'confirmed' OR (r.status = 'recorded' AND r.needs_confirmation = 0))"
 
 RULES: Mapping[str, str] = {
@@ -76,7 +79,7 @@ def examine(db: apsw.Connection, *, anchors: list[audit.Anchor] | None = None) -
     """
     pages = [str(line) for (line,) in db.execute(f"PRAGMA integrity_check({SHOWN})")]
     if pages != ["ok"]:
-        return [Broken("pages and indices", line) for line in pages]
+        return [Broken(PAGES, line) for line in pages]
     broken = [
         Broken("references", f"row {row} of {table} names none of {parent}")
         for table, row, parent, _ in db.execute("SELECT * FROM pragma_foreign_key_check LIMIT 10")

@@ -65,6 +65,13 @@ CARRY_OVER: tuple[str, ...] = (
     "DELETE FROM _lock_delays",
     # Nobody is left who would read what was told (created_boot_ms). The ids are not given out again.
     "DELETE FROM _events",
+    # A process that had not stopped in order went down with the host, so the store is to be read through.
+    # Whoever was reading it went down too.
+    """INSERT INTO settings (key, value, updated_at)
+       SELECT 'store.unclean', json_object('at', :now, 'process_id', process_id), :now FROM _processes
+        WHERE ended_at IS NULL AND gone_boot_ms IS NULL LIMIT 1
+           ON CONFLICT (key) DO NOTHING""",
+    "DELETE FROM settings WHERE key = 'store.checkup'",
     "UPDATE _processes SET gone_boot_ms = :boot_ms",
     "UPDATE agent_roster SET last_seen_boot_ms = 0, signed_in_boot_ms = 0",
     # Whoever was resuming a session went down with the host.

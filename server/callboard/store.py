@@ -37,7 +37,6 @@ from callboard.worker import Job, Worker, deliver
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Row")
-
 Value = str | int | float | bytes | None
 log = logging.getLogger(__name__)
 
@@ -247,7 +246,7 @@ class Store:
         self._process_id = process_id
         self._closing = threading.Event()
         self._damage: str | None = None
-        self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
+        self._checked_boot_ms = clock.boot_ms() if info.checked else None
         self.folded_pages = FOLDED_PAGES
         self._logged_pages = 0
         self._writer = Worker("callboard-writer", self._connect_writer, self._write)
@@ -284,35 +283,37 @@ class Store:
 
     async def check(self) -> None:
         """Look through the store's pages for damage. Raises StoreCorrupt, also for every later write."""
-        found = await self.read(lambda tx: tx.pragma("quick_check", 1))
-        if found != "ok":
-            self._damage = "quick_check found damage"
-            raise self._corrupt()
+        if await self.read(lambda tx: tx.pragma("quick_check", 1)) != "ok":
+            raise self.condemn("quick_check found damage")
         self._checked_boot_ms = self._clock.boot_ms()
+
+    def condemn(self, cause: str) -> StoreCorrupt:
+        """End all writing of this process, as damage was found; what each later write is refused with."""
+        self._damage = cause
+        return self._corrupt()
 
     async def health(self) -> dict[str, object]:
         """What the store says of itself now. Raises the store's refusals."""
-        version = await self.read(lambda tx: tx.pragma("user_version"))
+        if self._damage is not None:
+            raise self._corrupt()
         about = self.about()
-        health: dict[str, object] = {
+        return {
             "store_id": self.info.store_id,
-            "schema_version": version,
+            "schema_version": await self.read(lambda tx: tx.pragma("user_version")),
             "quick_check_age_seconds": about.quick_check_age_seconds,
             "wal_bytes": about.wal_bytes,
         }
-        if self._damage is not None:
-            raise self._corrupt()
-        return health
 
     def about(self) -> About:
         """What this process says of itself and the store now, without asking the store."""
         log_file = self.info.path.with_name(self.info.path.name + "-wal")
+        looked = self._checked_boot_ms
         return About(
             serving=self.serving,
             durability=self.durability,
             sqlite=apsw.sqlite_lib_version(),
             apsw=apsw.apsw_version(),
-            quick_check_age_seconds=(self._clock.boot_ms() - self._checked_boot_ms) // 1000,
+            quick_check_age_seconds=None if looked is None else (self._clock.boot_ms() - looked) // 1000,
             wal_bytes=log_file.stat().st_size if log_file.exists() else 0,
             damage=self._damage,
         )

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from errno import EACCES, EPERM, EROFS
@@ -103,6 +103,7 @@ class StoreInfo:
     """True in the one process that made the store."""
     migrated_from: int | None
     """The version that this call migrated from."""
+    checked: bool = True  # whether its pages were looked through; a large store's are not, at a start
 
 
 MIGRATIONS: dict[int, Callable[[apsw.Connection], None]] = {0: schema.create}
@@ -143,7 +144,7 @@ def prepare(
             db.pragma("synchronous", "EXTRA")
             created = unborn and _bear(db, path, boot_id, now, new_store_id)
             _check_version(db, path)
-            _check_pages(db, path)
+            checked = _check_pages(db, path)
             migrated_from = _migrate(db, path, boot_id, now, new_store_id)
             _check_schema(db, path)
             store_id = _read(db, "store.id", path)
@@ -160,6 +161,7 @@ def prepare(
                 file_system=kind,
                 created=created,
                 migrated_from=migrated_from,
+                checked=checked,
             )
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             return info
@@ -168,11 +170,8 @@ def prepare(
 @contextmanager
 def opened(path: Path) -> Iterator[apsw.Connection]:
     """A connection for a while. It has not read anything yet."""
-    db = open_hardened(path, BUSY_SECONDS, lambda: False)
-    try:
+    with closing(open_hardened(path, BUSY_SECONDS, lambda: False)) as db:
         yield db
-    finally:
-        db.close()
 
 
 def _check_library(version: str) -> None:
@@ -310,12 +309,13 @@ def _check_version(db: apsw.Connection, path: Path) -> None:
         )
 
 
-def _check_pages(db: apsw.Connection, path: Path) -> None:
-    """S15: structure, not payload; what it cannot see shows when it is read."""
-    if path.stat().st_size <= CHECK_LIMIT:
-        finding = str(db.execute("PRAGMA quick_check(1)").get)
-        if finding != "ok":
-            raise Damaged(f"The store {path} is damaged: {finding.splitlines()[-1]}. {RESTORE}")
+def _check_pages(db: apsw.Connection, path: Path) -> bool:
+    """S15: structure, not payload; what it cannot see shows when it is read. False for a large store."""
+    if path.stat().st_size > CHECK_LIMIT:
+        return False
+    if (finding := str(db.execute("PRAGMA quick_check(1)").get)) != "ok":
+        raise Damaged(f"The store {path} is damaged: {finding.splitlines()[-1]}. {RESTORE}")
+    return True
 
 
 def _check_schema(db: apsw.Connection, path: Path) -> None:

@@ -216,7 +216,8 @@ def _version_of(path: Path) -> int | Finding:
 
 async def _of_board(board: Board) -> list[Finding]:
     health, info = await board.health(), board.store.info
-    error = health.get("error")
+    # What cannot be used says why; what was found broken at the last checkup is listed.
+    error = health.get("error") or health.get("integrity_broken")
     found = [
         Finding(
             "store",

@@ -112,11 +112,12 @@ class _Reading(Collector):
                     family.add_metric([level.status], level.amount)
             yield family
         yield GaugeMetricFamily("callboard_wal_bytes", "Size of the store's log.", value=about.wal_bytes)
-        yield GaugeMetricFamily(
-            "callboard_quick_check_age_seconds",
-            "How long ago the store was looked through for damage.",
-            value=about.quick_check_age_seconds,
-        )
+        if about.quick_check_age_seconds is not None:
+            yield GaugeMetricFamily(
+                "callboard_quick_check_age_seconds",
+                "How long ago the store was looked through for damage.",
+                value=about.quick_check_age_seconds,
+            )
         yield GaugeMetricFamily(
             "callboard_store_damaged", "1 once damage was found.", value=about.damage is not None
         )

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from callboard import __version__
+from callboard.about import last_checkup
 from callboard.identity import Caller
 from callboard.store import Tx
 from callboard.tool import Result, tool
@@ -23,7 +24,14 @@ class ServerInfo(Result):
     apsw: str
     healthy: bool
     damage: str | None = None
-    quick_check_age_seconds: int = Field(description="Since the store was looked through for damage")
+    quick_check_age_seconds: int | None = Field(
+        default=None, description="Since the store was looked through for damage"
+    )
+    integrity_check_age_seconds: int | None = Field(
+        default=None, description="Since the whole store was read through"
+    )
+    integrity_broken: list[str] | None = Field(default=None, description="What was found then")
+    unclean_stop_at: str | None = Field(default=None, description="A process was killed since then")
     wal_bytes: int
     other_stores: list[str] | None = Field(default=None, description="Of the same repository")
 
@@ -34,7 +42,7 @@ def get_server_info(tx: Tx, caller: Caller) -> ServerInfo:
 
     If another agent seems not to be there, compare store_id.
     """
-    about = tx.about()
+    about, checkup = tx.about(), last_checkup(tx)
     return ServerInfo(
         version=__version__,
         store_id=tx.info.store_id,
@@ -48,9 +56,12 @@ def get_server_info(tx: Tx, caller: Caller) -> ServerInfo:
         trust_level=caller.trust,
         sqlite=about.sqlite,
         apsw=about.apsw,
-        healthy=about.damage is None,
+        healthy=about.damage is None and not checkup.integrity_broken,
         damage=about.damage,
         quick_check_age_seconds=about.quick_check_age_seconds,
+        integrity_check_age_seconds=checkup.integrity_check_age_seconds,
+        integrity_broken=checkup.integrity_broken or None,
+        unclean_stop_at=checkup.unclean_stop_at,
         wal_bytes=about.wal_bytes,
         other_stores=list(about.serving.other_stores) or None,
     )

@@ -265,9 +265,9 @@ def process_ended(tx: Tx, process_id: str) -> None:
     tx.run(PROCESS_ENDED, process_id=process_id, now=tx.now, at=tx.at)
 
 
-def process_gone(tx: Tx, process_id: str) -> None:
-    """A server process was found to be gone."""
-    tx.run(PROCESS_GONE, process_id=process_id, now=tx.now)
+def process_gone(tx: Tx, process_id: str) -> bool:
+    """A server process was found to be gone; whether that is news."""
+    return tx.run(PROCESS_GONE, process_id=process_id, now=tx.now) == 1
 
 
 def orphans(tx: Tx) -> list[str]:
