@@ -34,6 +34,7 @@ PROOFS = {
     "fuzz": ("tests/reliability/test_fuzz.py",),
     "human gate": ("tests/reliability/test_human_gate.py",),
     "limits": ("tests/reliability/test_limits.py",),
+    "load": ("tests/reliability/test_load.py",),
     "lock history": ("tests/reliability/test_lock_races.py", "tests/reliability/test_lock_history.py"),
     "lock machine": ("tests/reliability/test_lock_machine.py",),
     "lost replies": ("tests/reliability/test_lost_replies.py",),
