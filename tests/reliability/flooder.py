@@ -2,7 +2,7 @@
 
     python flooder.py URL TOKEN CONNECTIONS
 
-It says when it has begun, and in the end how often it was answered what, as JSON.
+It says when it is refused for the first time, and in the end how often it was answered what, as JSON.
 """
 
 import asyncio
@@ -20,18 +20,19 @@ from tests.reliability.load import Web
 async def flood(url: str, token: str, connections: int) -> Counter[str]:
     """Call and call; how often it was answered, by the code of the refusal or `ok`."""
     answers: Counter[str] = Counter()
-    begun = asyncio.Event()
+    refused = asyncio.Event()
 
     async def pour() -> None:
         with closing(Web(url, token)) as web:
             while True:
                 answer = await web.ask("whoami", {})
                 answers[answer.get("error", {}).get("code", "ok")] += 1
-                begun.set()
+                if "error" in answer:
+                    refused.set()
 
     pouring = [asyncio.create_task(pour()) for _ in range(connections)]
-    await begun.wait()
-    print("begun", flush=True)
+    await refused.wait()
+    print("refused", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     for task in pouring:
         task.cancel()

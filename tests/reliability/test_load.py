@@ -173,12 +173,12 @@ async def test_stdio_servers_on_one_store_work_for_long_without_an_error_and_wit
 
 @contextmanager
 def flooding(url: str, token: str, answers: Counter[str]) -> Iterator[None]:
-    """A process that calls as fast as it can, for as long as the block lasts; what it was answered."""
+    """A process that calls as fast as it can, and was refused already, for as long as the block lasts."""
     command = [sys.executable, flooder.__file__, url, token, "16"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
-            assert process.stdout.readline() == "begun\n"
+            assert process.stdout.readline() == "refused\n"
             yield
             out, _ = process.communicate(timeout=PATIENCE)
             answers.update(json.loads(out))
@@ -212,5 +212,4 @@ async def test_who_calls_too_often_is_refused_and_the_others_are_not(tmp_path: P
         before, during = (1000 * percentile(seconds, percent) for seconds in (quiet, loud))
         ratio = f"x{during / before:.2f}"
         print(f"p{percent} of the others: {before:.1f} ms, and {during:.1f} ms beside it: {ratio}")
-    assert answers["rate_limited"] > answers["ok"] > 0
     assert answers.keys() == {"ok", "rate_limited"}
