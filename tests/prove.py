@@ -47,6 +47,7 @@ PROOFS = {
     "task machine": ("tests/reliability/test_task_machine.py",),
     "task races": ("tests/reliability/test_task_races.py", "tests/reliability/test_together.py"),
     "timers": ("tests/reliability/test_timer_processes.py",),
+    "web matrix": ("tests/reliability/test_web_matrix.py",),
 }
 """What is proved, and by which tests."""
 
