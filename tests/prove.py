@@ -43,6 +43,7 @@ PROOFS = {
     "power loss": ("tests/reliability/test_power_loss.py",),
     "queue kills": ("tests/reliability/test_queue_kills.py",),
     "server kills": ("tests/reliability/test_server_kills.py",),
+    "start crashes": ("tests/reliability/test_start_crashes.py",),
     "starts": ("tests/reliability/test_starts.py",),
     "task machine": ("tests/reliability/test_task_machine.py",),
     "task races": ("tests/reliability/test_task_races.py", "tests/reliability/test_together.py"),
