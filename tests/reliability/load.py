@@ -315,6 +315,8 @@ class Watch:
     db: Path
     wal_bytes: int = 0
     """The most that the log had."""
+    grown_bytes: int = 0
+    """By how much the store has grown while they were warm."""
     warm: list[Vitals] = field(default_factory=list)
     last: list[Vitals] = field(default_factory=list)
 
@@ -322,9 +324,12 @@ class Watch:
         """Note the log's size all the time, and the processes' figures at the two moments."""
         loop = asyncio.get_running_loop()
         log = self.db.with_name(self.db.name + "-wal")
+        begun = 0
         while loop.time() < until:
             self.wal_bytes = max(self.wal_bytes, log.stat().st_size)
             if not self.warm and loop.time() >= warm_at:
                 self.warm = [Vitals.of(pid) for pid in self.pids]
+                begun = self.db.stat().st_size
             self.last = [Vitals.of(pid) for pid in self.pids]
+            self.grown_bytes = self.db.stat().st_size - begun
             await asyncio.sleep(min(1.0, max(0.05, until - loop.time())))
