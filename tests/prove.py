@@ -30,6 +30,7 @@ PROOFS = {
     "access": ("tests/reliability/test_access.py",),
     "audit hook": ("tests/reliability/test_reach.py",),
     "backup drill": ("tests/reliability/test_backup_drill.py",),
+    "clocks": ("tests/reliability/test_clocks.py",),
     "corruption": ("tests/reliability/test_corruption.py",),
     "faults": ("tests/reliability/test_faults.py",),
     "fuzz": ("tests/reliability/test_fuzz.py",),

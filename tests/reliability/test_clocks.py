@@ -6,6 +6,8 @@ longer than its lease, and one whose wall clock is set while it serves.
 """
 
 import signal
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,9 @@ from tests.piping import Pipe
 from tests.serving import Place, call, refusal
 
 HOUR, DAY, YEAR = 3600.0, 86_400.0, 365.25 * 86_400.0
+
+FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+"""A library that sets the wall clock of one process, where Debian's package `faketime` is installed."""
 
 STEPS = [sign * size for size in (1.0, HOUR, DAY, 10 * YEAR) for sign in (1, -1)]
 """Seconds: a correction, a summer time that a program took for UTC, a wrong day, an empty battery."""
@@ -151,3 +156,32 @@ async def test_a_server_that_was_stopped_for_longer_than_its_lease_cannot_go_on_
             late = ann.refusal("renew_file_lock", file_path="a.py", fence=held["fence"])
             assert late["code"] in {"lease_expired", "stale_fence"}
             assert (await call(ben, "check_file_lock", file_path="a.py"))["state"] == "yours"
+
+
+@pytest.mark.skipif(FAKETIME is None, reason="Debian's package faketime is not installed")
+@pytest.mark.parametrize("days", [1, -3_650])
+async def test_a_server_whose_wall_clock_is_set_while_it_serves_ends_no_lease_early_and_keeps_none(
+    tmp_path: Path, days: int
+) -> None:
+    """L3"""
+    place, offset = Place(tmp_path), tmp_path / "offset"
+    offset.write_text("+0")
+    faked = {
+        "LD_PRELOAD": str(FAKETIME),
+        "FAKETIME_TIMESTAMP_FILE": str(offset),
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        "FAKETIME_NO_CACHE": "1",
+    }
+    async with place.stdio("--no-renew", environment=faked) as client:
+        for agent in ("ann", "ben"):
+            await call(client, "register_agent", agent_id=agent, role="developer")
+        began = time.monotonic()
+        held = await call(client, "acquire_file_lock", agent_id="ann", file_path="a.py", ttl_seconds=5)
+        offset.write_text(f"{days:+}d")
+        blocked = await refusal(client, "acquire_file_lock", agent_id="ben", file_path="a.py")
+        assert (blocked["code"], blocked["holder"]) == ("lock_held", "ann")
+        taken = await call(client, "acquire_file_lock", agent_id="ben", file_path="a.py", wait_seconds=40)
+        assert time.monotonic() - began >= 5
+        assert taken["fence"] > held["fence"]
+        stepped = datetime.fromisoformat(taken["acquired_at"]) - datetime.now(UTC)
+        assert abs(stepped - timedelta(days=days)) < timedelta(minutes=5)
