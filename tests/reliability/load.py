@@ -262,9 +262,9 @@ class Worker:
 
     async def remember(self) -> None:
         key = f"note {self._chance.randrange(10)}"
-        await self.call("set_agent_memory", key=key, value="what I know " * 20)
-        await self.pause()
-        await self.call("get_agent_memory", key=key)
+        if await self.call("set_agent_memory", key=key, value="what I know " * 20):
+            await self.pause()
+            await self.call("get_agent_memory", key=key)
 
     async def look(self) -> None:
         if self._chance.random() < 0.5:
