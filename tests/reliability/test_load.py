@@ -199,14 +199,15 @@ async def test_who_calls_too_often_is_refused_and_the_others_are_not(tmp_path: P
     held = await tokens(place, [*names, "flood"])
     answers: Counter[str] = Counter()
     quiet, loud = list[float](), list[float]()
-    with place.http("--auth") as url, ExitStack() as stack:
-        connections = {name: stack.enter_context(closing(Web(url, token))) for name, token in held.items()}
-        flood = connections.pop("flood")
-        assert "error" not in await flood.ask("register_agent", {"role": "developer"})
+    with place.http("--auth") as url:
+        with closing(Web(url, held["flood"])) as flood:
+            assert "error" not in await flood.ask("register_agent", {"role": "developer"})
         seeds = count(SEED, len(names))
         for _ in range(ROUNDS):
             for seconds, beside in ((quiet, nullcontext()), (loud, flooding(url, held["flood"], answers))):
-                with beside:
+                with beside, ExitStack() as stack:
+                    # New ones: the server closes what was idle until the flooder had begun.
+                    connections = {name: stack.enter_context(closing(Web(url, held[name]))) for name in names}
                     book, _ = await worked(place, connections, ROUND_SECONDS, (0.05, 0.15), next(seeds))
                 assert book.faults == []
                 seconds += book.unwaited()
