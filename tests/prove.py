@@ -29,11 +29,14 @@ HANGS_AFTER = 180.0
 PROOFS = {
     "access": ("tests/reliability/test_access.py",),
     "audit hook": ("tests/reliability/test_reach.py",),
+    "backup drill": ("tests/reliability/test_backup_drill.py",),
+    "clocks": ("tests/reliability/test_clocks.py",),
     "corruption": ("tests/reliability/test_corruption.py",),
     "faults": ("tests/reliability/test_faults.py",),
     "fuzz": ("tests/reliability/test_fuzz.py",),
     "human gate": ("tests/reliability/test_human_gate.py",),
     "limits": ("tests/reliability/test_limits.py",),
+    "load": ("tests/reliability/test_load.py",),
     "lock history": ("tests/reliability/test_lock_races.py", "tests/reliability/test_lock_history.py"),
     "lock machine": ("tests/reliability/test_lock_machine.py",),
     "lost replies": ("tests/reliability/test_lost_replies.py",),
@@ -41,10 +44,12 @@ PROOFS = {
     "power loss": ("tests/reliability/test_power_loss.py",),
     "queue kills": ("tests/reliability/test_queue_kills.py",),
     "server kills": ("tests/reliability/test_server_kills.py",),
+    "start crashes": ("tests/reliability/test_start_crashes.py",),
     "starts": ("tests/reliability/test_starts.py",),
     "task machine": ("tests/reliability/test_task_machine.py",),
     "task races": ("tests/reliability/test_task_races.py", "tests/reliability/test_together.py"),
     "timers": ("tests/reliability/test_timer_processes.py",),
+    "web matrix": ("tests/reliability/test_web_matrix.py",),
 }
 """What is proved, and by which tests."""
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from queue import SimpleQueue
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import anyio
 import anyio.from_thread
@@ -25,13 +25,10 @@ from starlette.applications import Starlette
 
 from callboard.http import HttpSettings, build_app, check_bind, serve
 from callboard.http.layers import AT_ONCE, FAILURES_A_MINUTE, Budget
+from tests.rawhttp import ACCEPT, HOST, JSON, PATIENCE, Json, Reply, send
 
-PATIENCE = 30.0
-"""Seconds after which a test gives up. When all is well nothing waits that long."""
 SOON = 3.0
 """Seconds in which the server must have ended: within one, and what a busy machine adds to that."""
-
-Json = dict[str, Any]
 
 
 class EveryoneButNobody:
@@ -108,12 +105,7 @@ class Site:
                 serving.cancel()
 
     def send(self, *lines: str, body: bytes = b"", version: str = "1.1") -> socket.socket:
-        """A connection on which a request was made, its header lines exactly as given."""
-        method, target = lines[0].split(" ", 1)
-        head = "\r\n".join([f"{method} {target} HTTP/{version}", *lines[1:], "Connection: close", "", ""])
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
-        connection.sendall(head.replace("{port}", str(self.port)).encode("latin-1") + body)
-        return connection
+        return send(self.port, *lines, body=body, version=version)
 
     def ask(self, *lines: str, body: bytes = b"", version: str = "1.1") -> "Reply":
         with self.send(*lines, body=body, version=version) as connection:
@@ -130,29 +122,6 @@ class Site:
         size = f"Content-Length: {len(data) if length is None else length}"
         return self.send(f"POST {path}", HOST, JSON, ACCEPT, size, *lines, body=data)
 
-
-@dataclass
-class Reply:
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
-
-    @classmethod
-    def read(cls, connection: socket.socket, method: str = "POST") -> "Reply":
-        response = http.client.HTTPResponse(connection, method=method)
-        response.begin()
-        with response:
-            return cls(response.status, response.headers, response.read())
-
-    @property
-    def json(self) -> Json:
-        assert self.headers["Content-Type"] == "application/json"
-        return cast(Json, json.loads(self.body))
-
-
-HOST = "Host: 127.0.0.1:{port}"
-JSON = "Content-Type: application/json"
-ACCEPT = "Accept: application/json, text/event-stream"
 
 INITIALIZE: Json = {
     "jsonrpc": "2.0",
@@ -193,167 +162,7 @@ def site() -> Iterator[Site]:
         yield opened
 
 
-# Who is let in.
-
-ACCEPTED_HOSTS = [
-    "127.0.0.1:{port}",
-    "localhost:{port}",
-    "LocalHost:{port}",
-    "[::1]:{port}",
-    "board.example",
-    "BOARD.EXAMPLE",
-    "board.example:443",
-    "tunnel.internal:9000",
-]
-REFUSED_HOSTS = [
-    "",
-    "127.0.0.1",
-    "localhost",
-    "127.0.0.1:80",
-    "127.0.0.1:{port}0",
-    "127.0.0.1:0{port}",
-    "127.0.0.1:*",
-    "127.0.0.1:",
-    "127.0.0.1:{port}@evil.example",
-    "evil.example@127.0.0.1:{port}",
-    "127.0.0.1:{port}.evil.example",
-    "127.0.0.1:{port}, evil.example",
-    "127.0.0.1.:{port}",
-    "127.0.0.1.evil.example:{port}",
-    "127.1:{port}",
-    "127.0.0.2:{port}",
-    "2130706433:{port}",
-    "0x7f000001:{port}",
-    "0.0.0.0:{port}",
-    "[::]:{port}",
-    "::1:{port}",
-    "[::ffff:127.0.0.1]:{port}",
-    "localhost.:{port}",
-    "localhost.evil.example:{port}",
-    "evil-localhost:{port}",
-    "evil.example",
-    "evil.example:{port}",
-    "http://127.0.0.1:{port}",
-    "127.0.0.1:{port}/",
-    "board.example.",
-    "board.example:80",
-    "board.example:{port}",
-    "sub.board.example",
-    "board.example.evil.example",
-    "tunnel.internal",
-    "tunnel.internal:9001",
-]
-ACCEPTED_ORIGINS = [
-    "http://127.0.0.1:{port}",
-    "http://localhost:{port}",
-    "HTTP://LOCALHOST:{port}",
-    "http://[::1]:{port}",
-    "https://board.example",
-    "https://board.example:443",
-    "http://tunnel.internal:9000",
-    "https://ide.example",
-]
-REFUSED_ORIGINS = [
-    "",
-    "null",
-    "http://127.0.0.1",
-    "https://127.0.0.1:{port}",
-    "http://127.0.0.1:{port}/",
-    "http://127.0.0.1:{port}.evil.example",
-    "http://127.0.0.1:{port}@evil.example",
-    "http://evil.example",
-    "http://evil.example:{port}",
-    "http://localhost.:{port}",
-    "http://localhost.evil.example:{port}",
-    "http://localhost:{port}, http://evil.example",
-    "http://board.example",
-    "https://board.example.evil.example",
-    "https://sub.board.example",
-    "https://board.example.",
-    "https://ide.example:8443",
-    "file://",
-    "vscode-webview://127.0.0.1:{port}",
-]
-
-
-@pytest.mark.parametrize(
-    ("host", "status"), [*((host, 200) for host in ACCEPTED_HOSTS), *((host, 421) for host in REFUSED_HOSTS)]
-)
-def test_only_an_exact_host_is_served(site: Site, host: str, status: int) -> None:
-    assert site.ask("GET /health", f"Host: {host}").status == status
-
-
-@pytest.mark.parametrize(
-    ("origin", "status"),
-    [*((origin, 200) for origin in ACCEPTED_ORIGINS), *((origin, 403) for origin in REFUSED_ORIGINS)],
-)
-def test_only_a_page_of_this_server_may_ask(site: Site, origin: str, status: int) -> None:
-    assert site.ask("GET /health", HOST, f"Origin: {origin}").status == status
-
-
-def test_a_host_is_named_once(site: Site) -> None:
-    assert site.ask("GET /health", version="1.0").status == 421
-    assert site.ask("GET /health").status == 400
-    assert site.ask("GET /health", HOST, HOST).status == 400
-
-
-def test_two_origins_are_none(site: Site) -> None:
-    own = "Origin: http://127.0.0.1:{port}"
-    assert site.ask("GET /health", HOST, own).status == 200
-    assert site.ask("GET /health", HOST, own, own).status == 403
-
-
-@pytest.mark.parametrize(
-    "request_line", ["POST /mcp", "GET /mcp", "DELETE /mcp", "GET /sse", "POST /messages/"]
-)
-def test_every_path_is_behind_the_same_door(site: Site, request_line: str) -> None:
-    assert site.ask(request_line, "Host: evil.example").status == 421
-    assert site.ask(request_line, HOST, "Origin: null").status == 403
-
-
-def test_mixed_case_reaches_mcp_as_well_as_the_door(site: Site) -> None:
-    reply = site.ask(
-        "POST /mcp",
-        "Host: LOCALHOST:{port}",
-        "Origin: HTTP://Localhost:{port}",
-        JSON,
-        ACCEPT,
-        f"Content-Length: {len(json.dumps(INITIALIZE))}",
-        body=json.dumps(INITIALIZE).encode(),
-    )
-    assert reply.status == 200
-
-
-# What is let in.
-
-
-@pytest.mark.parametrize(
-    ("content_type", "status"),
-    [
-        ("application/json", 200),
-        ("Application/JSON", 200),
-        ("application/json; charset=utf-8", 200),
-        ("application/json ;charset=UTF-8", 200),
-        ("application/jsonx", 415),
-        ("application/json-patch+json", 415),
-        ("application/json, text/plain", 415),
-        ("text/plain; application/json", 415),
-        ("text/plain", 415),
-        ("multipart/form-data; boundary=x", 415),
-        ("application/x-www-form-urlencoded", 415),
-        ("", 415),
-    ],
-)
-def test_only_json_may_be_posted(site: Site, content_type: str, status: int) -> None:
-    body = json.dumps(INITIALIZE).encode()
-    size = f"Content-Length: {len(body)}"
-    reply = site.ask("POST /mcp", HOST, ACCEPT, size, f"Content-Type: {content_type}", body=body)
-    assert reply.status == status
-
-
-def test_a_content_type_is_given_once(site: Site) -> None:
-    assert site.ask("POST /mcp", HOST, "Content-Length: 2", body=b"{}").status == 415
-    assert site.ask("POST /mcp", HOST, JSON, JSON, "Content-Length: 2", body=b"{}").status == 415
+# What is let in. By which names and from which pages is in tests/reliability/test_web_matrix.py.
 
 
 @pytest.mark.parametrize("path", ["/mcp", "/messages/?session_id=00000000000000000000000000000000"])

@@ -15,6 +15,7 @@ import pytest
 from callboard import schema, storefile
 from callboard.clock import utc_text
 from callboard.storefile import StoreInfo
+from tests.dying_disk import Cut
 from tests.rows import put
 from tests.starting import NOW, answer, child, connect, crashed, files, prepare, refused, version_0
 
@@ -124,45 +125,6 @@ def test_sixteen_processes_that_start_after_a_reboot_carry_deadlines_over_once(
     with closing(connect(path)) as db:
         # What was left of 300 s, and one term of 600 s; a second time would add another.
         assert 600_000 < db.execute("SELECT expires_boot_ms FROM file_locks").get <= 901_000
-
-
-class Cut(apsw.VFS):
-    """A machine that dies at the n-th write, sync, truncation or deletion: nothing after it happens."""
-
-    def __init__(self, last: int | None) -> None:
-        self.last = last
-        self.operations = 0
-        super().__init__("cut", "unix", makedefault=True)
-
-    def spend(self) -> None:
-        self.operations += 1
-        if self.last is not None and self.operations > self.last:
-            raise apsw.IOError("the machine is dead")
-
-    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> apsw.VFSFile:  # noqa: N802
-        return CutFile(self, name, flags)
-
-    def xDelete(self, filename: str, syncdir: bool) -> None:  # noqa: N802
-        self.spend()
-        super().xDelete(filename, syncdir)
-
-
-class CutFile(apsw.VFSFile):
-    def __init__(self, machine: Cut, name: str | apsw.URIFilename | None, flags: list[int]) -> None:
-        self.machine = machine
-        super().__init__("unix", name, flags)
-
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
-        self.machine.spend()
-        super().xWrite(data, offset)
-
-    def xSync(self, flags: int) -> None:  # noqa: N802
-        self.machine.spend()
-        super().xSync(flags)
-
-    def xTruncate(self, newsize: int) -> None:  # noqa: N802
-        self.machine.spend()
-        super().xTruncate(newsize)
 
 
 def start_and_die(path: Path, last: int | None) -> int:

@@ -83,6 +83,10 @@ CHECK_LIMIT = 50_000_000
 MOST_FENCE = 2**53 - 1
 """The greatest whole number that every reader of JSON tells from its neighbours."""
 
+MIGRATING_SECONDS = 60.0
+"""How long a start waits for another process that migrates the store: it copies a store of any size, and
+checks the copy."""
+
 BACKUPS_KEPT = 5
 """How many copies from before migrations stay beside the store."""
 
@@ -425,24 +429,35 @@ def _migrate(
     """
     if db.pragma("user_version") == schema.VERSION:
         return None
-    with _write_lock(db):
-        before = version = db.pragma("user_version")
-        if before == schema.VERSION:
-            return None
-        stamp = re.sub(r"\W", "", utc_text(now))
-        back_up(path, path.with_name(f"{path.name}.v{before}-{stamp}.backup"))
-        _drop_old_backups(path)
-        while step := MIGRATIONS.get(version):
-            step(db)
-            version = db.pragma("user_version")
-        if before == 0:
-            _name(db, boot_id, now, new_store_id)
-        dangling = db.execute("SELECT * FROM pragma_foreign_key_check").get
-        if version != schema.VERSION or dangling or schema.drift(db):
-            raise MigrationFailed(
-                f"The store {path} of version {before} could not be brought to version {schema.VERSION}; "
-                "it is as it was. Go on with the callboard that wrote it, and report this."
-            )
+
+    def attempt() -> int | None:
+        with _write_lock(db):
+            return _bring_here(db, path, boot_id, now, new_store_id)
+
+    return insist(attempt, MIGRATING_SECONDS, lambda: False)
+
+
+def _bring_here(
+    db: apsw.Connection, path: Path, boot_id: str, now: datetime, new_store_id: Callable[[], str]
+) -> int | None:
+    """The migration itself, under the write lock; None where somebody else was first."""
+    before = version = db.pragma("user_version")
+    if before == schema.VERSION:
+        return None
+    stamp = re.sub(r"\W", "", utc_text(now))
+    back_up(path, path.with_name(f"{path.name}.v{before}-{stamp}.backup"))
+    _drop_old_backups(path)
+    while step := MIGRATIONS.get(version):
+        step(db)
+        version = db.pragma("user_version")
+    if before == 0:
+        _name(db, boot_id, now, new_store_id)
+    dangling = db.execute("SELECT * FROM pragma_foreign_key_check").get
+    if version != schema.VERSION or dangling or schema.drift(db):
+        raise MigrationFailed(
+            f"The store {path} of version {before} could not be brought to version {schema.VERSION}; "
+            "it is as it was. Go on with the callboard that wrote it, and report this."
+        )
     return int(before)
 
 

@@ -1,7 +1,6 @@
 """How server processes begin and end: many at once on no store; at any moment, also amid a waiting call."""
 
 import asyncio
-import json
 import re
 import signal
 import subprocess
@@ -15,62 +14,13 @@ import apsw
 import pytest
 from mcp import Client
 
+from tests.piping import Pipe
 from tests.serving import PATIENCE, Place, call
-
-Json = dict[str, Any]
 
 AT_ONCE = 16
 
 BOUND = 3.0
 """Seconds in which a server must end on a busy machine; one is what it promises."""
-
-OPENING: Json = {
-    "protocolVersion": "2025-06-18",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
-
-
-class Pipe:
-    """A stdio server, spoken to by hand."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
-        self.asked = 0
-
-    def send(self, method: str, **params: Any) -> int:
-        """Send a request without waiting for its reply; its id."""
-        self.asked += 1
-        self.write({"jsonrpc": "2.0", "id": self.asked, "method": method, "params": params})
-        return self.asked
-
-    def write(self, message: Json) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(message).encode() + b"\n")
-        self.process.stdin.flush()
-
-    def reply(self, asked: int) -> Json:
-        """The reply to a request."""
-        assert self.process.stdout is not None
-        while True:
-            message: Json = json.loads(self.process.stdout.readline())
-            if message.get("id") == asked:
-                assert "result" in message, message
-                result: Json = message["result"]
-                return result
-
-    def open(self) -> None:
-        self.reply(self.send("initialize", **OPENING))
-        self.write({"jsonrpc": "2.0", "method": "notifications/initialized"})
-
-    def ask(self, tool: str, **arguments: Any) -> int:
-        return self.send("tools/call", name=tool, arguments=arguments)
-
-    def call(self, tool: str, **arguments: Any) -> Json:
-        result = self.reply(self.ask(tool, **arguments))
-        assert not result.get("isError"), result
-        answer: Json = result["structuredContent"]
-        return answer
 
 
 def stored(place: Place, sql: str) -> list[tuple[Any, ...]]:

@@ -30,9 +30,11 @@ class HttpSettings:
     """Further values of `Host`, each exactly as clients send it: a name, or name:port."""
     extra_origins: tuple[str, ...] = ()
     """Further values of `Origin`: scheme://name, or scheme://name:port."""
-    rate: float = 200
-    """Requests a second that one principal may make in the long run. Only with `auth`."""
-    burst: int = 400
+    rate: float = 50
+    """Requests a second that one principal may make in the long run, far more than an agent that thinks makes
+    and far less than a server answers, so that one that does not think leaves the rest to others. Only with
+    `auth`."""
+    burst: int = 100
     """Requests that one principal may make at once after a pause."""
     body_limit: int = 1 << 20
     """The largest request body, in bytes."""

@@ -285,8 +285,8 @@ MUTANTS = (
         (
             Edit(
                 "storefile.py",
-                "    with _write_lock(db):\n        before = version",
-                "    if True:\n        before = version",
+                "        with _write_lock(db):\n            return _bring_here",
+                "        if True:\n            return _bring_here",
             ),
         ),
         ("tests/test_storefile.py",),
