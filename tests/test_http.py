@@ -280,6 +280,7 @@ REFUSED_ORIGINS = [
     ("host", "status"), [*((host, 200) for host in ACCEPTED_HOSTS), *((host, 421) for host in REFUSED_HOSTS)]
 )
 def test_only_an_exact_host_is_served(site: Site, host: str, status: int) -> None:
+    """W1, X6"""
     assert site.ask("GET /health", f"Host: {host}").status == status
 
 
@@ -288,6 +289,7 @@ def test_only_an_exact_host_is_served(site: Site, host: str, status: int) -> Non
     [*((origin, 200) for origin in ACCEPTED_ORIGINS), *((origin, 403) for origin in REFUSED_ORIGINS)],
 )
 def test_only_a_page_of_this_server_may_ask(site: Site, origin: str, status: int) -> None:
+    """W1, X6"""
     assert site.ask("GET /health", HOST, f"Origin: {origin}").status == status
 
 
@@ -307,6 +309,7 @@ def test_two_origins_are_none(site: Site) -> None:
     "request_line", ["POST /mcp", "GET /mcp", "DELETE /mcp", "GET /sse", "POST /messages/"]
 )
 def test_every_path_is_behind_the_same_door(site: Site, request_line: str) -> None:
+    """W1"""
     assert site.ask(request_line, "Host: evil.example").status == 421
     assert site.ask(request_line, HOST, "Origin: null").status == 403
 
@@ -345,6 +348,7 @@ def test_mixed_case_reaches_mcp_as_well_as_the_door(site: Site) -> None:
     ],
 )
 def test_only_json_may_be_posted(site: Site, content_type: str, status: int) -> None:
+    """W1, X6"""
     body = json.dumps(INITIALIZE).encode()
     size = f"Content-Length: {len(body)}"
     reply = site.ask("POST /mcp", HOST, ACCEPT, size, f"Content-Type: {content_type}", body=body)
@@ -380,6 +384,7 @@ def test_a_body_that_is_not_one_message_is_refused_in_our_words(
 
 
 def test_a_body_at_the_limit_is_served_and_one_over_it_is_not(site: Site) -> None:
+    """W3, X5"""
     body = json.dumps(INITIALIZE).encode().ljust(KNOWN.body_limit)
     assert site.post(body).status == 200
     assert site.post(body + b" ").status == 413
@@ -419,6 +424,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(site: Site) -> None:
     ],
 )
 def test_other_methods_and_paths_are_refused_in_json(site: Site, request_line: str, status: int) -> None:
+    """W1"""
     reply = site.ask(request_line, HOST)
     assert reply.status == status
     if status in (204, 405):
@@ -481,6 +487,7 @@ async def test_the_sdk_client_is_served_on_every_transport_and_era(site: Site, k
 
 @pytest.mark.parametrize("kind", ["modern", "legacy", "sse"])
 async def test_a_call_that_the_client_gives_up_is_cancelled(site: Site, kind: str) -> None:
+    """W4"""
     async with client_of(site, kind) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(client.call_tool, "wait", {"name": kind})
         assert await anyio.to_thread.run_sync(site.waiting.get, True, PATIENCE) == kind
@@ -541,6 +548,7 @@ def test_a_stranger_is_answered_before_its_body_is_read(guarded: Site) -> None:
 
 
 def test_each_principal_has_a_rate_of_its_own(guarded: Site) -> None:
+    """W3"""
     call, *headers = modern("echo", text="hello")
     assert [guarded.post(call, *headers, bearer("ann")).status for _ in range(6)] == [200] * 5 + [429]
     slow = guarded.post(call, *headers, bearer("ann"))
@@ -552,6 +560,7 @@ def test_each_principal_has_a_rate_of_its_own(guarded: Site) -> None:
 
 
 def test_failed_authentications_are_limited_and_good_ones_still_pass(guarded: Site) -> None:
+    """ID3"""
     call, *headers = modern("echo", text="hello")
     statuses = [guarded.post(call, *headers, bearer("nobody")).status for _ in range(FAILURES_A_MINUTE + 2)]
     assert statuses == [401] * FAILURES_A_MINUTE + [429] * 2
@@ -563,6 +572,7 @@ def test_failed_authentications_are_limited_and_good_ones_still_pass(guarded: Si
 
 
 def test_a_principal_holds_a_bounded_number_of_open_requests() -> None:
+    """W3"""
     call, *headers = modern("wait", name="open")
     with Site(HttpSettings("127.0.0.1", 0, auth=True)).open() as site, ExitStack() as connections:
         held = [connections.enter_context(site.posted(call, *headers, bearer("ann"))) for _ in range(AT_ONCE)]
@@ -619,6 +629,7 @@ PUBLIC = "https://board.example"
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
 def test_loopback_needs_nothing(host: str) -> None:
+    """ID1"""
     check_bind(HttpSettings(host, 0))
 
 
@@ -639,6 +650,7 @@ def test_loopback_needs_nothing(host: str) -> None:
     ],
 )
 def test_another_address_needs_authentication_and_tls_in_front(host: str) -> None:
+    """ID1"""
     with pytest.raises(ValueError, match="authentication"):
         check_bind(HttpSettings(host, 0, public_url=PUBLIC))
     with pytest.raises(ValueError, match="TLS"):

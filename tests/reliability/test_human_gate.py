@@ -4,7 +4,8 @@ A seeded random walk calls every tool of the catalogue as every kind of agent: l
 member of a leaderless crew, agents behind tokens, observers, agents that have left, and callers without a
 name. Arguments are made from the published schemas and from what earlier answers held, so that a digest goes
 with its decision; between the calls the clock is pushed ahead, by years in all. No person acts during the
-walk, so nothing that only a person may write may have changed at its end, nor at any time between.
+walk, so nothing that only a person may write may have changed at its end, nor at any time between. Often an
+agent goes on with what it was just answered, as agents do: few random calls come to the end of a claim.
 
 Tools that are added to the catalogue take part by themselves. `CALLBOARD_PROOF=full` walks 200,000 calls;
 `CALLBOARD_SEED` repeats a walk.
@@ -90,6 +91,8 @@ class Walk:
         self.callers: list[dict[str, Any]] = []
         self.asked = ("", "")
         """The tool and the argument that a value is made for."""
+        self.told: list[tuple[Answer, Answer]] = []
+        """The objects of the last answer, each with who was answered."""
 
     # Who calls
 
@@ -117,9 +120,11 @@ class Walk:
             self.callers.append({"token": principal})
 
     async def sign_in(self) -> None:
-        """Whoever the walk has sent away comes back, but for one."""
+        """Whoever the walk has sent away comes back, but for one; a project that was put away is taken up."""
         for name, arguments in CAST.items():
             await self.board.call("register_agent", agent_id=name, revive=True, **arguments)
+        if (await self.board.call("get_project", agent_id="boss"))["status"] != "active":
+            await self.board.call("update_project", agent_id="boss", status="active")
         await self.board.call("terminate_agent", agent_id="gone", reason="is gone")
 
     # What they call
@@ -130,7 +135,12 @@ class Walk:
             tool = TOOLS[self.chance.choice(sorted(HUMAN_ONLY))]
         elif self.chance.random() < 0.05:
             tool = TOOLS["record_decision"]
-        given = self.arguments(tool)
+        goes_on = self.chance.random() < 0.4 and self.next_step()
+        if goes_on:
+            tool, base, caller = goes_on
+            given = self.arguments(tool, base, caller)
+        else:
+            given = self.arguments(tool)
         arguments = {name: value for name, value in given.items() if name != "token"}
         try:
             answer = await self.board.opened.call(tool.name, arguments, token=given.get("token"))
@@ -141,7 +151,24 @@ class Walk:
                 self.learn(tool.name, arguments, refused.details)
         else:
             self.outcomes[tool.name, "done"] += 1
+            self.told.clear()
             self.keep(answer, {name: given[name] for name in WHO if name in given})
+
+    def next_step(self) -> tuple[Tool[..., Any], Answer, Answer] | None:
+        """A tool that can be called with an object of the last answer alone, by whoever was answered."""
+        if not self.told:
+            return None
+        base, caller = self.chance.choice(self.told)
+        fitting = []
+        for name in sorted(TOOLS):
+            properties = TOOLS[name].input_schema["properties"]
+            needed = [each for each in TOOLS[name].input_schema.get("required", ()) if "_id" in each]
+            own = [
+                each for each in properties if each != "agent_id" and belonging(each, properties[each], base)
+            ]
+            if own and all(each in own for each in needed):
+                fitting.append(TOOLS[name])
+        return (self.chance.choice(fitting), base, caller) if fitting else None
 
     def learn(self, tool: str, arguments: Mapping[str, Any], details: Mapping[str, Any]) -> None:
         """Remember which words were refused, so that few calls are spent on them."""
@@ -155,6 +182,7 @@ class Walk:
     def keep(self, found: Any, caller: Answer) -> None:
         """Keep the objects of an answer, to make arguments of."""
         if isinstance(found, dict):
+            self.told.append((found, caller))
             for name in found:
                 kept = self.answers[name]
                 kept.append((found, caller))
@@ -166,25 +194,30 @@ class Walk:
             for value in found[:5]:
                 self.keep(value, caller)
 
-    def arguments(self, tool: Tool[..., Any]) -> dict[str, Any]:
+    def arguments(
+        self, tool: Tool[..., Any], base: Answer | None = None, caller: Answer | None = None
+    ) -> dict[str, Any]:
         """Arguments that fit the tool's schema, some from one earlier answer, as they belong together."""
         schema = tool.input_schema
         properties: dict[str, Any] = dict(schema["properties"])
         required = set(schema.get("required", ()))
-        base: Answer = {}
-        caller = self.caller(tool)
+        usual = required
+        if base is not None:
+            usual = required | {name for name in properties if belonging(name, properties[name], base)}
+        caller = caller or self.caller(tool)
         known = [name for name in sorted(required) if self.answers[name]]
-        if known and self.chance.random() < 0.9:
+        if base is None and known and self.chance.random() < 0.9:
             base, answered = self.chance.choice(self.answers[self.chance.choice(known)])
             if self.chance.random() < 0.5:
                 caller = answered
+        base = base or {}
         given: dict[str, Any] = {}
         for name, described in properties.items():
-            if name in ("agent_id", "request_key") or not (name in required or self.chance.random() < 0.3):
+            if name in ("agent_id", "request_key") or not (name in usual or self.chance.random() < 0.3):
                 continue
-            belongs = name in base and name in required
+            own = belonging(name, described, base) if name in usual else []
             self.asked = (tool.name, name)
-            given[name] = base[name] if belongs else self.value(name, described)
+            given[name] = own[0] if own else self.value(name, described)
         if "wait_seconds" in properties:
             given["wait_seconds"] = 0  # the clock stands still during a call
         if "queue_seconds" in given:
@@ -203,6 +236,9 @@ class Walk:
             case "boolean":
                 return self.chance.random() < 0.5
             case "integer":
+                kept = [answer[name] for answer, _ in self.answers[name] if type(answer.get(name)) is int]
+                if kept and self.chance.random() < 0.7:
+                    return self.chance.choice(kept)
                 least = described.get("minimum", 0)
                 return self.chance.randint(
                     max(least, -5), min(described.get("maximum", 50), max(least, 0) + 50)
@@ -236,6 +272,19 @@ class Walk:
             return str(self.chance.choice(kept)[singular])
         words = [word for word in WORDS if word not in self.unfit[self.asked]]
         return self.chance.choice(words or WORDS)
+
+
+KINDS = {"string": str, "integer": int, "boolean": bool, "number": float, "array": list, "object": dict}
+
+
+def belonging(name: str, described: Mapping[str, Any], base: Answer) -> list[Any]:
+    """What an earlier answer has for an argument, if it fits; one of several where a list is asked for."""
+    kind = described.get("type", "string")
+    one = base.get(name.removesuffix("s"))
+    if name not in base and kind == "array" and type(one) is KINDS.get(described["items"].get("type")):
+        return [[one]]
+    fits = type(base.get(name)) is KINDS[kind] and base[name] in described.get("enum", [base[name]])
+    return [base[name]] if fits else []
 
 
 async def protected(board: Board) -> dict[str, list[tuple[Any, ...]]]:
