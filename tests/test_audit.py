@@ -22,7 +22,11 @@ async def ledger(board: Board, tmp_path: Path) -> Path:
     ann = await board.agent("ann")
     for number in range(ENTRIES):
         await ann.log_activity(action_type="note", summary=f"step {number}")
-    copy = tmp_path / "ledger.db"
+    return writable(board, tmp_path / "ledger.db")
+
+
+def writable(board: Board, copy: Path) -> Path:
+    """A copy of a board's store whose ledger can be changed."""
     with (
         closing(board.opened.store.connect()) as source,
         closing(apsw.Connection(str(copy))) as target,
