@@ -29,6 +29,7 @@ HANGS_AFTER = 180.0
 PROOFS = {
     "access": ("tests/reliability/test_access.py",),
     "audit hook": ("tests/reliability/test_reach.py",),
+    "corpora": ("tests/reliability/test_corpora.py",),
     "corruption": ("tests/reliability/test_corruption.py",),
     "faults": ("tests/reliability/test_faults.py",),
     "fuzz": ("tests/reliability/test_fuzz.py",),
@@ -40,6 +41,7 @@ PROOFS = {
     "neutral output": ("tests/test_neutral_output.py",),
     "power loss": ("tests/reliability/test_power_loss.py",),
     "queue kills": ("tests/reliability/test_queue_kills.py",),
+    "small histories": ("tests/reliability/test_linear.py",),
     "server kills": ("tests/reliability/test_server_kills.py",),
     "starts": ("tests/reliability/test_starts.py",),
     "task machine": ("tests/reliability/test_task_machine.py",),

@@ -51,10 +51,8 @@ Answer = dict[str, Any]
 class Walk:
     """One walk, all of whose choices come from one seed."""
 
-    def __init__(self, board: Board, seed: int, *, waits: bool = False) -> None:
+    def __init__(self, board: Board, seed: int) -> None:
         self.board = board
-        self.waits = waits
-        """Whether calls wait: somebody must turn the clock meanwhile."""
         self.chance = Random(seed)
         self.fresh = 0
         self.answers: dict[str, list[tuple[Answer, Answer]]] = defaultdict(list)
@@ -193,9 +191,9 @@ class Walk:
             self.asked = (tool.name, name)
             given[name] = own[0] if own else self.value(name, described)
         if "wait_seconds" in properties:
-            given["wait_seconds"] = self.chance.choice((0, 0, 10)) if self.waits else 0
+            given["wait_seconds"] = 0  # the clock stands still during a call
         if "queue_seconds" in given:
-            given["queue_seconds"] = self.chance.choice((0, 60)) if self.waits else 0
+            given["queue_seconds"] = 0
         return given | caller
 
     def caller(self, tool: Tool[..., Any]) -> dict[str, Any]:
