@@ -9,7 +9,6 @@ anybody waits for anything else.
 import asyncio
 import json
 import logging
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
@@ -246,7 +245,6 @@ class Store:
         self._clock = clock
         self._ids = ids
         self._process_id = process_id
-        self._pid = os.getpid()
         self._closing = threading.Event()
         self._damage: str | None = None
         self._checked_boot_ms = clock.boot_ms()  # `prepare` has just looked
@@ -280,7 +278,6 @@ class Store:
 
     def connect(self, *, readonly: bool = True) -> apsw.Connection:
         """One more connection, owned by the calling thread."""
-        self._insist_on_own_process()
         return storefile.connect(
             self.info.path, durability=self.durability, readonly=readonly, should_stop=self._closing.is_set
         )
@@ -338,23 +335,13 @@ class Store:
     async def _submit(self, worker: "Worker", operation: Callable[[Tx], T]) -> T:
         if self._closing.is_set():
             raise StoreUnavailable("The server is shutting down; nothing was changed.", cause="closing")
-        self._insist_on_own_process()
-        job = Job(operation, asyncio.get_running_loop())
-        worker.jobs.put(job)
+        job = worker.take(operation)
         try:
             result: T = await job.future
         except asyncio.CancelledError:
             job.cancelled = True
             raise
         return result
-
-    def _insist_on_own_process(self) -> None:
-        """A forked child has neither the threads that would answer, nor any of the locks that its parent's
-        connections hold; what it closed of them would cost the parent its own."""
-        if os.getpid() != self._pid:
-            raise StoreUnavailable(
-                "This process was forked from the one that opened the store.", cause="forked"
-            )
 
     def _connect_writer(self) -> apsw.Connection:
         """The writer's connection, which tells of each commit and leaves folding the log to us: so that
