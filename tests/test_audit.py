@@ -22,7 +22,11 @@ async def ledger(board: Board, tmp_path: Path) -> Path:
     ann = await board.agent("ann")
     for number in range(ENTRIES):
         await ann.log_activity(action_type="note", summary=f"step {number}")
-    copy = tmp_path / "ledger.db"
+    return writable(board, tmp_path / "ledger.db")
+
+
+def writable(board: Board, copy: Path) -> Path:
+    """A copy of a board's store whose ledger can be changed."""
     with (
         closing(board.opened.store.connect()) as source,
         closing(apsw.Connection(str(copy))) as target,
@@ -89,6 +93,7 @@ def insert(db: apsw.Connection) -> None:
 async def test_the_chain_shows_what_was_done_to_it_and_where(
     ledger: Path, tampering: Callable[[apsw.Connection], None]
 ) -> None:
+    """H4"""
     with closing(apsw.Connection(str(ledger))) as db:
         assert audit.verify(db).sound
         tampering(db)
@@ -97,6 +102,7 @@ async def test_the_chain_shows_what_was_done_to_it_and_where(
 
 
 async def test_a_cut_tail_is_found_by_the_anchors_and_by_the_numbers_given(ledger: Path) -> None:
+    """H3, H4"""
     [anchor] = anchors_of(ledger, 20)
     with closing(apsw.Connection(str(ledger))) as db:
         db.execute("DELETE FROM activity_log WHERE seq > 18")
@@ -108,6 +114,7 @@ async def test_a_cut_tail_is_found_by_the_anchors_and_by_the_numbers_given(ledge
 
 
 async def test_a_chain_that_was_computed_anew_differs_from_its_anchors(ledger: Path) -> None:
+    """H3, H4"""
     anchors = anchors_of(ledger, 5, 15)
     with closing(apsw.Connection(str(ledger))) as db:
         change(db)
@@ -117,6 +124,7 @@ async def test_a_chain_that_was_computed_anew_differs_from_its_anchors(ledger: P
 
 
 async def test_the_chain_goes_on_behind_a_sealed_segment(ledger: Path) -> None:
+    """H2"""
     anchors = anchors_of(ledger, 5, 10, 15)
     with closing(apsw.Connection(str(ledger))) as db:
         db.execute(
@@ -131,6 +139,7 @@ async def test_the_chain_goes_on_behind_a_sealed_segment(ledger: Path) -> None:
 
 
 def test_the_end_is_anchored_after_a_thousand_entries_or_ten_minutes(tmp_path: Path) -> None:
+    """H3"""
     file = tmp_path / "far" / "anchors.jsonl"
 
     def ask(seq: int, minute: int) -> bool:

@@ -24,6 +24,7 @@ def path_of(board: Board) -> Path:
 
 
 async def test_a_backup_made_under_writers_is_one_moment_of_the_store(board: Board, tmp_path: Path) -> None:
+    """S13"""
     ann = await board.agent("ann")
     await ann.acquire_file_lock(file_path="a.py")
 
@@ -51,6 +52,7 @@ async def test_a_backup_replaces_nothing(board: Board, tmp_path: Path) -> None:
 
 
 async def test_a_store_that_breaks_a_rule_is_not_called_a_backup(board: Board, tmp_path: Path) -> None:
+    """S13"""
     lead = await board.agent("lee", role="lead")
     await lead.add_dag_task(id="a", role="developer")
     with closing(board.opened.store.connect(readonly=False)) as db:
@@ -63,6 +65,7 @@ async def test_a_store_that_breaks_a_rule_is_not_called_a_backup(board: Board, t
 async def test_a_restored_store_is_as_it_was_with_its_fences_far_ahead(
     boards: Boards, tmp_path: Path
 ) -> None:
+    """L2, S13"""
     async with boards() as board:
         path, clock = path_of(board), board.clock
         ann = await board.agent("ann")

@@ -15,6 +15,7 @@ from tests.starting import connect, prepare, version_0
 
 @pytest.mark.parametrize(("durability", "level"), [("full", 2), ("normal", 1)])
 def test_a_connection_has_the_pragmas_of_the_schema(store: Path, durability: str, level: int) -> None:
+    """S8, S9"""
     with closing(connect(store, durability=durability)) as db:
         assert {name: db.pragma(name) for name in schema.PRAGMAS} == {
             "application_id": schema.APPLICATION_ID,
@@ -45,6 +46,7 @@ def test_a_connection_has_the_pragmas_of_the_schema(store: Path, durability: str
     ],
 )
 def test_a_connection_is_hardened(db: apsw.Connection, statement: str) -> None:
+    """S8"""
     with pytest.raises(apsw.SQLError):
         db.execute(statement)
 

@@ -2,8 +2,11 @@
 
 import ast
 import importlib
+import os
 import pkgutil
 import re
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -264,11 +267,29 @@ def test_no_module_is_over_500_lines_and_each_says_what_it_is(path: Path) -> Non
 
 
 def test_nothing_but_the_commands_of_the_command_line_starts_processes_or_connects_outward() -> None:
+    """W2"""
     for path in files():
         if path.relative_to(SOURCE).parts[0] in ("cli", "guards"):
             continue
         used = {name.split(".")[0] for name in imports(path) if not name.startswith("urllib.parse")}
         assert not used & {"subprocess", "multiprocessing", "urllib", "requests", "httpx", "httpx2"}, path
+
+
+def test_no_process_of_the_product_has_a_second_sqlite() -> None:
+    """S4: neither written down, nor brought in by a package that it uses."""
+    tests = Path(__file__).parent
+    for path in [*files(), *tests.rglob("*.py")]:
+        assert "sqlite3" not in {name.partition(".")[0] for name in imports(path)}, path
+    every = "; ".join(f"import {name}" for name in sorted(MODULES) if not name.endswith("__main__"))
+    program = f"import sys; {every}; print({{'sqlite3', '_sqlite3'}} & sys.modules.keys())"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=os.environ | {"PYTHONPATH": str(SOURCE.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "set()\n"
 
 
 # Refusals

@@ -81,6 +81,7 @@ def test_two_segments_overlap_exactly_when_a_name_matches_both(p: str, q: str) -
 @examples(1_200)
 @given(patterns, patterns)
 def test_two_patterns_overlap_exactly_when_both_cover_a_path(p: str, q: str) -> None:
+    """L13"""
     assert overlaps(p, q) == overlaps(q, p) == bool(covered_paths(p) & covered_paths(q))
 
 
@@ -232,6 +233,7 @@ def test_a_path_has_one_spelling(written: str, canonical: str) -> None:
     ],
 )
 def test_what_is_no_path_is_refused_with_its_rule(written: str, rule: str) -> None:
+    """L14"""
     with pytest.raises(InvalidPattern) as refusal:
         normalise(written)
     assert rule in refusal.value.rule
@@ -303,6 +305,7 @@ def calls_made(work: Callable[[], object]) -> int:
     ],
 )
 def test_no_pair_of_patterns_takes_more_than_a_few_steps_for_each_character(p: str, q: str) -> None:
+    """W3"""
     p, q = normalise(p), normalise(q)
     bound = 8 * (len(p) + len(q))
     assert calls_made(lambda: overlaps(p, q)) < bound

@@ -189,6 +189,7 @@ def test_a_body_that_is_not_one_message_is_refused_in_our_words(
 
 
 def test_a_body_at_the_limit_is_served_and_one_over_it_is_not(site: Site) -> None:
+    """W3, X5"""
     body = json.dumps(INITIALIZE).encode().ljust(KNOWN.body_limit)
     assert site.post(body).status == 200
     assert site.post(body + b" ").status == 413
@@ -228,6 +229,7 @@ def test_a_body_without_a_length_is_counted_as_it_comes(site: Site) -> None:
     ],
 )
 def test_other_methods_and_paths_are_refused_in_json(site: Site, request_line: str, status: int) -> None:
+    """W1"""
     reply = site.ask(request_line, HOST)
     assert reply.status == status
     if status in (204, 405):
@@ -290,6 +292,7 @@ async def test_the_sdk_client_is_served_on_every_transport_and_era(site: Site, k
 
 @pytest.mark.parametrize("kind", ["modern", "legacy", "sse"])
 async def test_a_call_that_the_client_gives_up_is_cancelled(site: Site, kind: str) -> None:
+    """W4"""
     async with client_of(site, kind) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(client.call_tool, "wait", {"name": kind})
         assert await anyio.to_thread.run_sync(site.waiting.get, True, PATIENCE) == kind
@@ -350,6 +353,7 @@ def test_a_stranger_is_answered_before_its_body_is_read(guarded: Site) -> None:
 
 
 def test_each_principal_has_a_rate_of_its_own(guarded: Site) -> None:
+    """W3"""
     call, *headers = modern("echo", text="hello")
     assert [guarded.post(call, *headers, bearer("ann")).status for _ in range(6)] == [200] * 5 + [429]
     slow = guarded.post(call, *headers, bearer("ann"))
@@ -361,6 +365,7 @@ def test_each_principal_has_a_rate_of_its_own(guarded: Site) -> None:
 
 
 def test_failed_authentications_are_limited_and_good_ones_still_pass(guarded: Site) -> None:
+    """ID3"""
     call, *headers = modern("echo", text="hello")
     statuses = [guarded.post(call, *headers, bearer("nobody")).status for _ in range(FAILURES_A_MINUTE + 2)]
     assert statuses == [401] * FAILURES_A_MINUTE + [429] * 2
@@ -372,6 +377,7 @@ def test_failed_authentications_are_limited_and_good_ones_still_pass(guarded: Si
 
 
 def test_a_principal_holds_a_bounded_number_of_open_requests() -> None:
+    """W3"""
     call, *headers = modern("wait", name="open")
     with Site(HttpSettings("127.0.0.1", 0, auth=True)).open() as site, ExitStack() as connections:
         held = [connections.enter_context(site.posted(call, *headers, bearer("ann"))) for _ in range(AT_ONCE)]
@@ -428,6 +434,7 @@ PUBLIC = "https://board.example"
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
 def test_loopback_needs_nothing(host: str) -> None:
+    """ID1"""
     check_bind(HttpSettings(host, 0))
 
 
@@ -448,6 +455,7 @@ def test_loopback_needs_nothing(host: str) -> None:
     ],
 )
 def test_another_address_needs_authentication_and_tls_in_front(host: str) -> None:
+    """ID1"""
     with pytest.raises(ValueError, match="authentication"):
         check_bind(HttpSettings(host, 0, public_url=PUBLIC))
     with pytest.raises(ValueError, match="TLS"):

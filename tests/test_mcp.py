@@ -236,6 +236,33 @@ def test_what_is_no_message_is_answered_by_the_server_process_and_the_next_is_se
     assert replies[-1]["result"]["serverInfo"]["name"] == "callboard"
 
 
+def test_state_that_a_client_sends_along_is_nobodys_and_none_is_given_out(own: Place) -> None:
+    """X7: no call depends on a key that dies with its process."""
+    told = {
+        "protocolVersion": "2026-07-28",
+        "clientInfo": {"name": "t", "version": "1"},
+        "clientCapabilities": {},
+    }
+    about = {f"io.modelcontextprotocol/{key}": value for key, value in told.items()}
+    given: Json = {"name": "list_roles", "arguments": {"agent_id": "ann"}, "_meta": about}
+    forged = given | {
+        "requestState": "eyJhbGciOiJub25lIn0",
+        "inputResponses": {"confirm": {"action": "accept"}},
+    }
+    with own.piped() as process:
+        assert process.stdin is not None and process.stdout is not None
+        replies = []
+        arrive = given | {"name": "register_agent", "arguments": {"agent_id": "ann", "role": "developer"}}
+        for params in (arrive, given, forged):
+            line = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+            process.stdin.write(json.dumps(line).encode() + b"\n")
+            process.stdin.flush()
+            replies.append(json.loads(process.stdout.readline()))
+    assert replies[1]["result"]["structuredContent"]["roles"]
+    assert "requestState" not in json.dumps(replies[:2])
+    assert replies[2]["error"]["data"]["reason"] == "invalid_request_state"
+
+
 # Several processes on one store.
 
 

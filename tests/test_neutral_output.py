@@ -116,6 +116,7 @@ SHOW_NO_WORDS = frozenset(
 async def test_every_reading_tool_gives_every_payload_back_neutral(
     filled: Filled, request: pytest.FixtureRequest
 ) -> None:
+    """N1, N2"""
     shown: set[str] = set()
     for tool in READS:
         pages = await read(filled, tool)
@@ -131,6 +132,7 @@ async def test_every_reading_tool_gives_every_payload_back_neutral(
 
 
 async def test_what_somebody_says_is_fenced_and_stands_beside_its_real_writer(filled: Filled) -> None:
+    """N3"""
     for tool in sorted(QUOTED):
         for page in await read(filled, tool):
             fence = re.compile(rf"<{page.get('mark')}>\n(.*)\n</{page.get('mark')}>", re.DOTALL)
@@ -160,7 +162,7 @@ def check_quoted(value: Any, around: dict[str, Any], fence: re.Pattern[str], too
 
 
 async def test_refusals_are_neutral_too(filled: Filled) -> None:
-    """A refusal quotes others: who holds a lock and why, what a task's state is, what was asked for."""
+    """N1: a refusal quotes others: who holds a lock and why, what a task's state is, what was asked for."""
     board = filled.board
     held = await board.refusal("acquire_file_lock", agent_id="dan", file_path="held.py")
     assert MARKED.search(held["reason"])
@@ -185,6 +187,7 @@ async def test_refusals_are_neutral_too(filled: Filled) -> None:
 
 
 async def test_prompts_quote_neutral_text_only(filled: Filled) -> None:
+    """N1, N3"""
     given = {"plan_dag": {"goal": filled.words(Text(""), "human")}, "review_task": {"task_id": "t1"}}
     for name in [prompt.name for prompt in prompts.PROMPTS]:
         arguments = given.get(name, {})
@@ -196,6 +199,7 @@ async def test_prompts_quote_neutral_text_only(filled: Filled) -> None:
 
 
 async def test_resources_show_neutral_text_only(filled: Filled, boards: Boards) -> None:
+    """N1"""
     async with boards(agent="ben") as bound, Client(CallboardServer(bound.opened)) as client:
         listed = [str(resource.uri) for resource in (await client.list_resources()).resources]
         templates = [

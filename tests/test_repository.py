@@ -260,6 +260,7 @@ def test_two_entries_that_differ_in_case_are_no_folding(main: Path) -> None:
     ],
 )
 def test_every_spelling_of_a_path_gives_its_one_name(board: Repository, text: str, name: str) -> None:
+    """L14"""
     assert board.spell(text) == name
 
 
@@ -413,6 +414,7 @@ def test_names_too_long_for_the_file_system_keep_their_text(board: Repository) -
 def test_a_file_in_a_linked_worktree_has_the_name_it_has_in_the_main_one(
     board: Repository, folder: Path
 ) -> None:
+    """L14"""
     git(board.root, "worktree", "add", "--quiet", str(folder / "side"))
     (folder / "side" / "src").mkdir()
     (folder / "side" / "lib").symlink_to("src")

@@ -42,6 +42,7 @@ def activity(db: apsw.Connection, seq: int, summary: str = "took a lock") -> Non
 
 
 def test_the_ledger_cannot_be_edited(db: apsw.Connection) -> None:
+    """H2"""
     activity(db, 1)
     for statement in ("UPDATE activity_log SET summary = 'other'", "DELETE FROM activity_log"):
         with pytest.raises(apsw.ConstraintError, match="append-only"):
@@ -52,6 +53,7 @@ def test_the_ledger_cannot_be_edited(db: apsw.Connection) -> None:
 
 
 def test_only_sealed_rows_leave_the_ledger(db: apsw.Connection) -> None:
+    """H2"""
     for seq in (1, 2, 3):
         activity(db, seq)
     put(db, "_activity_seals", first_seq=1, last_seq=2)
@@ -62,6 +64,7 @@ def test_only_sealed_rows_leave_the_ledger(db: apsw.Connection) -> None:
 
 
 def test_a_fence_never_falls(db: apsw.Connection) -> None:
+    """L2"""
     db.execute("UPDATE settings SET value = '9' WHERE key = 'store.fence'")
     with pytest.raises(apsw.ConstraintError, match="never falls"):
         db.execute("UPDATE settings SET value = '8' WHERE key = 'store.fence'")
@@ -75,6 +78,7 @@ def test_the_lead_of_a_session_never_changes(db: apsw.Connection) -> None:
 
 
 def test_no_machine_approves_what_needs_confirmation(db: apsw.Connection) -> None:
+    """G4"""
     with pytest.raises(apsw.ConstraintError, match="human_gate"):
         put(db, "decisions", needs_confirmation=1, auto_approved=1)
     with pytest.raises(apsw.ConstraintError, match="resolved_by_somebody"):

@@ -70,6 +70,7 @@ async def revoke(place: Place, secret: str) -> None:
 async def test_each_principal_is_shown_what_it_may_call_and_is_refused_the_rest(
     place: Place, guarded: str
 ) -> None:
+    """G1"""
     lead = await token(place, "lea", "lead")
     async with bearing(guarded, lead) as client:
         assert await names(client) == LEADS
@@ -126,6 +127,7 @@ async def test_a_human_is_shown_every_tool_and_may_use_those_of_humans(
 
 
 async def test_a_process_that_is_bound_to_an_agent_needs_no_name_and_takes_no_other(place: Place) -> None:
+    """ID4"""
     async with place.stdio("--agent", "bo") as client:
         registered = await call(client, "register_agent", role="developer", lead_id="lea")
         assert registered["agent_id"] == "bo"
@@ -135,6 +137,7 @@ async def test_a_process_that_is_bound_to_an_agent_needs_no_name_and_takes_no_ot
 
 
 async def test_a_stdio_process_may_act_for_a_token_until_it_is_revoked(place: Place) -> None:
+    """ID3, ID4"""
     secret = await token(place, "ann", "worker")
     async with place.stdio(environment={"CALLBOARD_TOKEN": secret}) as client:
         await call(client, "register_agent", role="developer", lead_id="lea")
@@ -174,6 +177,7 @@ HEADERS = {
 
 
 async def test_without_a_valid_token_there_is_nothing_but_401(place: Place, guarded: str) -> None:
+    """ID3"""
     good = await token(place, "gus", "worker")
     revoked = await token(place, "gus", "worker")
     expired = await token(place, "gus", "worker", timedelta(milliseconds=1))
@@ -192,6 +196,7 @@ async def test_without_a_valid_token_there_is_nothing_but_401(place: Place, guar
 async def test_a_revoked_token_ends_at_once_in_an_open_session_too(
     place: Place, guarded: str, era: str
 ) -> None:
+    """ID3"""
     secret = await token(place, f"rex-{era}", "worker")
     with pytest.RaisesGroup(MCPError, flatten_subgroups=True, allow_unwrapped=True):
         async with bearing(guarded, secret, era) as client:

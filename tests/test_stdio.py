@@ -288,6 +288,7 @@ def test_the_null_device_is_an_empty_input() -> None:
 
 
 def test_stray_prints_and_child_processes_do_not_reach_the_wire() -> None:
+    """P2"""
     with piped() as child:
         child.open()
         child.send(call(1, "chatter"))
@@ -354,6 +355,7 @@ REFUSED: dict[str, tuple[bytes, int, int | str | None]] = {
 
 @pytest.mark.parametrize(("line", "code", "request_id"), REFUSED.values(), ids=REFUSED)
 def test_what_is_not_one_unambiguous_message_is_refused(line: bytes, code: int, request_id: object) -> None:
+    """X4, X8"""
     with pytest.raises(Malformed) as refusal:
         decode(line)
     reply = refusal.value.reply
@@ -361,6 +363,7 @@ def test_what_is_not_one_unambiguous_message_is_refused(line: bytes, code: int, 
 
 
 def test_every_refused_line_is_answered_and_the_connection_goes_on() -> None:
+    """X4, X8"""
     with piped() as child:
         child.open()
         for line, code, request_id in REFUSED.values():
@@ -372,6 +375,7 @@ def test_every_refused_line_is_answered_and_the_connection_goes_on() -> None:
 
 
 def test_a_line_over_the_limit_is_answered_before_it_ends_and_the_next_is_served() -> None:
+    """W3, X5"""
     with piped(limit=2000) as child:
         child.open()
         endless = b'{"jsonrpc":"2.0","id":1,"method":"' + b"x" * 100_000
@@ -488,6 +492,7 @@ def test_a_signal_ends_the_server_at_once_with_a_call_waiting() -> None:
 
 
 def test_a_cancelled_call_is_stopped_and_never_answered() -> None:
+    """W4"""
     with piped(drain=2 * PATIENCE) as child:  # which would be waited for if the call still counted
         child.open()
         child.send(call(1, "wait"), call(2, "echo", text="quick"))

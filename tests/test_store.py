@@ -22,6 +22,7 @@ from callboard.store import Command, Row, Store, Tx
 from callboard.worker import GROUP_LIMIT
 from tests.conftest import Counted, TurnedClock
 from tests.failing_disk import FailingDisk
+from tests.starting import answer, child, prepare
 
 
 class Key(Row):
@@ -342,3 +343,35 @@ async def test_durability_is_what_the_process_was_told(
     """Decision A"""
     store = opened(durability=durability)
     assert await store.write(lambda tx: tx.pragma("synchronous")) == synchronous
+
+
+def test_a_forked_child_can_use_nothing_of_the_store(path: Path) -> None:
+    """S5: it is refused at once, and the parent's store works on."""
+    prepare(path)
+    code = """
+import asyncio
+from callboard.clock import HostClock, random_ids
+from callboard.errors import StoreUnavailable
+from callboard.store import Store
+
+def tried(act):
+    try:
+        return f"worked: {act()}"
+    except StoreUnavailable as refused:
+        return refused.details["cause"]
+
+async def main():
+    store = Store(prepare(sys.argv[1]), clock=HostClock(), ids=random_ids, process_id="parent")
+    if (child := os.fork()) == 0:
+        works = (store.write, store.read)
+        asked = [lambda work=work: work(lambda tx: 1).send(None) for work in works]
+        print(*map(tried, asked))
+        sys.stdout.flush()
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(await store.write(lambda tx: "works on"))
+    store.close()
+
+asyncio.run(main())
+"""
+    assert answer(child(code, path)).splitlines() == ["forked forked", "works on"]

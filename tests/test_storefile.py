@@ -145,6 +145,7 @@ def moments(total: int) -> list[int]:
 
 
 def test_a_birth_that_is_cut_short_leaves_nothing_or_a_whole_store(tmp_path: Path) -> None:
+    """S6"""
     total = start_and_die(tmp_path / "whole.db", None)
     assert total > 100
     made = 0
@@ -200,6 +201,7 @@ def mounted(tmp_path: Path, kind: str) -> Path:
     "kind", ["9p", "virtiofs", "nfs", "nfs4", "cifs", "smb3", "fuse", "fuse.sshfs", "fakeowner"]
 )
 def test_a_file_system_that_kernels_share_is_refused(path: Path, tmp_path: Path, kind: str) -> None:
+    """S2"""
     refused(path, storefile.NetworkFileSystem, kind, mountinfo=mounted(tmp_path, kind))
     assert not path.exists()
 
@@ -213,6 +215,7 @@ def test_a_local_file_system_is_used_in_wal_mode(path: Path, tmp_path: Path, kin
 
 
 def test_a_network_file_system_that_is_allowed_has_a_rollback_journal(path: Path, tmp_path: Path) -> None:
+    """S2"""
     assert prepare(path, mountinfo=mounted(tmp_path, "nfs4"), allow_network=True).journal_mode == "delete"
     with closing(connect(path)) as db:
         assert db.pragma("journal_mode") == "delete"
@@ -232,6 +235,7 @@ def backups(path: Path) -> list[Path]:
 
 
 def test_an_older_store_is_migrated_after_a_copy(path: Path) -> None:
+    """S12"""
     version_0(path)
     info = prepare(path)
     assert (info.migrated_from, info.created, info.store_id) == (0, False, "store-1")
@@ -250,6 +254,7 @@ def test_an_older_store_is_migrated_after_a_copy(path: Path) -> None:
 def test_sixteen_processes_that_start_at_once_on_an_older_store_migrate_it_once(
     tmp_path: Path, path: Path
 ) -> None:
+    """S12"""
     version_0(path)
     told = race(tmp_path, path)
     assert len({store_id for store_id, *_ in told}) == 1
@@ -259,6 +264,7 @@ def test_sixteen_processes_that_start_at_once_on_an_older_store_migrate_it_once(
 
 
 def test_a_migration_that_is_cut_short_leaves_the_old_store_or_the_new(tmp_path: Path) -> None:
+    """S12"""
     version_0(tmp_path / "whole.db")
     total = start_and_die(tmp_path / "whole.db", None)
     for last in moments(total):
@@ -281,6 +287,7 @@ def test_a_store_of_a_version_with_no_way_forward_stays_as_it_is(store: Path) ->
 
 
 def test_a_step_that_leads_elsewhere_is_taken_back(path: Path) -> None:
+    """S12"""
     version_0(path)
     with closing(apsw.Connection(str(path))) as db:
         db.execute("CREATE TABLE stray (name TEXT)")
@@ -290,6 +297,7 @@ def test_a_step_that_leads_elsewhere_is_taken_back(path: Path) -> None:
 
 
 def test_the_newest_five_copies_are_kept(path: Path) -> None:
+    """S13"""
     other = path.with_name("board.db.v0-mine.backup.txt")
     other.touch()
     for day in range(7):
@@ -315,6 +323,7 @@ def test_a_copy_of_a_live_store_holds_what_was_committed(
 
 
 def test_a_copy_that_is_not_sound_never_appears(store: Path, tmp_path: Path) -> None:
+    """S13"""
     with closing(apsw.Connection(str(store))) as db:
         db.execute(
             "INSERT INTO messages (conversation_id, sender, content) VALUES ('none', 'agent', 'hello')"

@@ -89,6 +89,7 @@ def test_ordinary_text_is_returned_as_it_is(text: str) -> None:
 
 @pytest.mark.parametrize(("text", "clean", "taken"), UNSAFE)
 def test_what_cannot_be_seen_is_taken_and_counted(text: str, clean: str, taken: dict[str, int]) -> None:
+    """N1, N2"""
     assert neutralise(text) == (clean, taken)
 
 
@@ -147,6 +148,7 @@ def test_any_other_text_is_without_fault(text: str) -> None:
     ],
 )
 def test_names_that_look_alike_are_one_name(one: str, other: str) -> None:
+    """ID6"""
     assert fold_name(one) == fold_name(other)
 
 
@@ -274,6 +276,7 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("kind", "secret"), SECRETS)
 def test_a_secret_is_masked_wherever_it_stands(kind: str, secret: str) -> None:
+    """P1"""
     for before, after in (("", ""), ("see ", " now"), ("'", "',"), ("\n", "\n"), ("(", ")")):
         assert redact(before + secret + after) == (f"{before}[redacted:{kind}]{after}", 1)
 
@@ -288,6 +291,7 @@ def test_a_value_is_masked_and_its_name_stays(frame: str, value: str) -> None:
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_what_is_no_secret_stays(text: str) -> None:
+    """P1"""
     assert redact(text) == (text, 0)
 
 

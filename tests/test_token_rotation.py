@@ -21,6 +21,7 @@ async def made(board: Board) -> str:
 
 
 async def test_a_rotated_token_ends_as_its_successor_begins(tmp_path: Path) -> None:
+    """ID3"""
     async with open_board(config(tmp_path)) as board:
         old = await made(board)
         new = await board.rotate_token(key(old))
@@ -34,6 +35,7 @@ async def test_a_rotated_token_ends_as_its_successor_begins(tmp_path: Path) -> N
 
 
 async def test_nobody_makes_a_persons_token_by_rotating_one(tmp_path: Path) -> None:
+    """G1"""
     async with open_board(config(tmp_path)) as board:
         old = await board.issue_token(kind="human", name="ada", scope="human")
         with pytest.raises(HumanRequired):
@@ -42,6 +44,7 @@ async def test_nobody_makes_a_persons_token_by_rotating_one(tmp_path: Path) -> N
 
 
 async def test_a_token_that_an_agent_pastes_into_a_message_is_not_stored(tmp_path: Path) -> None:
+    """P1"""
     async with open_board(config(tmp_path)) as board:
         token = await made(board)
     served = Config(folder=tmp_path, db=tmp_path / "board.db", transport="http")

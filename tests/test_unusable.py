@@ -52,6 +52,7 @@ def test_a_callboard_folder_that_is_a_file_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"hello", b"x" * 5_000, bytes(4_096), b"SQLite format 3"])
 def test_what_is_no_database_is_refused_and_not_touched(path: Path, content: bytes) -> None:
+    """S14"""
     path.write_bytes(content)
     refusal = refused(path, storefile.NotADatabase, "not an SQLite database")
     assert refusal.code == "store_corrupt"
@@ -123,6 +124,7 @@ except storefile.Unusable as refusal: print(type(refusal).__name__)
 
 
 def test_a_newer_store_is_refused_and_not_touched(store: Path) -> None:
+    """S11"""
     before = crashed(store, f"PRAGMA user_version = {schema.VERSION + 1}")
     refusal = refused(store, storefile.NewerSchema, f"version {schema.VERSION + 1}")
     assert refusal.code == "schema_too_new"
@@ -152,6 +154,7 @@ def spoil_a_name(path: Path) -> None:
 
 @pytest.mark.parametrize("harm", [damage, cut, spoil_a_name])
 def test_a_damaged_store_is_refused_and_not_touched(store: Path, harm: Callable[[Path], None]) -> None:
+    """S14"""
     harm(store)
     before = files(store.parent)
     refusal = refused(store, storefile.Damaged, "restore a backup")
@@ -194,6 +197,7 @@ def test_a_store_that_lost_its_id_is_refused(store: Path) -> None:
     ],
 )
 def test_an_sqlite_that_can_damage_a_shared_store_is_refused(version: str, sound: bool) -> None:
+    """S1"""
     if sound:
         storefile._check_library(version)
     else:

@@ -16,6 +16,7 @@ from tests.test_checkup import goes_on, process
 async def test_the_ledgers_end_is_anchored_and_told_to_the_log(
     board: Board, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """H3"""
     caplog.set_level(logging.INFO)
     file, store = tmp_path / "anchors.jsonl", board.opened.store
     await board.agent("ann")
@@ -44,6 +45,7 @@ async def test_a_ledger_that_ends_before_its_anchor_is_told_and_not_anchored(
 
 
 async def test_a_log_is_cut_once_nobody_has_written_between_two_looks(board: Board) -> None:
+    """S9"""
     store = board.opened.store
     log = store.info.path.with_name("board.db-wal")
     idle = upkeep.IdleLog(store)
@@ -61,6 +63,7 @@ async def test_a_log_is_cut_once_nobody_has_written_between_two_looks(board: Boa
 
 
 async def test_a_reader_keeps_its_moment_and_the_log_is_cut_later(board: Board) -> None:
+    """S9"""
     store = board.opened.store
     await board.settle()
     with closing(store.connect()) as reader:

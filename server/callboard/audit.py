@@ -115,7 +115,8 @@ def verify(db: apsw.Connection, anchors: Iterable[Anchor] = ()) -> Verdict:
 
 def chain(rows: Iterable[tuple[Any, ...]], previous: bytes, seq: int) -> Iterator[tuple[int, bytes]]:
     """The place and the hash of each entry that follows rightly on `seq`, whose hash is `previous`."""
-    for row in rows:
+    entries = iter(rows)
+    while (row := _next(entries, seq + 1)) is not None:
         values = dict(zip(HASHED, row, strict=False))
         number, before, own = row[-3:]
         if values["seq"] != seq + 1:
@@ -129,6 +130,14 @@ def chain(rows: Iterable[tuple[Any, ...]], previous: bytes, seq: int) -> Iterato
             raise _Broken(seq, f"entry {seq} is not what was written")
         previous = own
         yield seq, own
+
+
+def _next(rows: Iterator[tuple[Any, ...]], seq: int) -> tuple[Any, ...] | None:
+    """The next entry. Bytes that are no text were not written by us, and no reader gets past them."""
+    try:
+        return next(rows, None)
+    except UnicodeDecodeError:
+        raise _Broken(seq, f"entry {seq} holds what is no text") from None
 
 
 def segment(db: apsw.Connection, last: int) -> Iterator[dict[str, Any]]:

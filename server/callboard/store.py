@@ -336,8 +336,7 @@ class Store:
     async def _submit(self, worker: "Worker", operation: Callable[[Tx], T]) -> T:
         if self._closing.is_set():
             raise StoreUnavailable("The server is shutting down; nothing was changed.", cause="closing")
-        job = Job(operation, asyncio.get_running_loop())
-        worker.jobs.put(job)
+        job = worker.take(operation)
         try:
             result: T = await job.future
         except asyncio.CancelledError:

@@ -6,6 +6,7 @@ back to the event loop that asked.
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -78,6 +79,7 @@ class Worker:
         work: Callable[[apsw.Connection, list[Job]], bool],
     ) -> None:
         self.jobs: SimpleQueue[Job | None] = SimpleQueue()
+        self._pid = os.getpid()
         self._connect = connect
         self._work = work
         self._opened: SimpleQueue[Exception | None] = SimpleQueue()
@@ -85,6 +87,15 @@ class Worker:
         self._thread.start()
         if (error := self._opened.get()) is not None:
             raise error
+
+    def take(self, operation: Callable[[Any], Any]) -> Job:
+        """A job for an operation, handed in. A forked child has neither the thread that would answer nor any
+        lock of its parent's connections; closing one of them there would cost the parent its own."""
+        if os.getpid() != self._pid:
+            raise StoreUnavailable("This process was forked from the one with the store.", cause="forked")
+        job = Job(operation, asyncio.get_running_loop())
+        self.jobs.put(job)
+        return job
 
     def stop(self) -> None:
         self.jobs.put(None)

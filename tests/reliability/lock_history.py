@@ -25,6 +25,9 @@ SLACK = 1_000
 CALL_LEASE = 2_000
 """How long a waiting call's place outlives it."""
 
+KEPT = 15_000
+"""How long a place whose call is gone may be taken up again by the same request, and some more."""
+
 FOREVER = 2**62
 
 ACQUIRE = ("acquire_file_lock", "acquire_file_locks")
@@ -60,6 +63,21 @@ class Call:
         """For how long it may keep its place after it ended."""
         return 1000 * int(self.arguments.get("queue_seconds", 0))
 
+    @property
+    def waits(self) -> bool:
+        return self.tool in ACQUIRE and bool(self.arguments.get("wait_seconds"))
+
+    @property
+    def shared(self) -> bool:
+        return self.arguments.get("mode") == "shared"
+
+    def meets(self, path: str) -> bool:
+        return any(globs.overlaps(own, path) for own in self.paths)
+
+    def granted(self) -> list[dict[str, Any]]:
+        """The leases that it was given itself, and had not had before."""
+        return [lease for lease in self.leases() if lease.get("refreshed") is not True]
+
     def leases(self) -> list[dict[str, Any]]:
         """The leases that it answered to hold."""
         if self.answer is None or self.code is not None:
@@ -67,6 +85,12 @@ class Call:
         if self.tool == "acquire_file_locks":
             return list(self.answer["locks"])
         return [self.answer] if self.tool in ("acquire_file_lock", "renew_file_lock") else []
+
+    def waiters(self) -> set[tuple[str, str, str]]:
+        """Who waits for what in which mode, as a list told it."""
+        if self.answer is None or self.code is not None:
+            return set()
+        return {(each["agent_id"], each["file_path"], each["mode"]) for each in self.answer["waiters"]}
 
     def ends(self, agent: str, path: str) -> bool:
         """Whether it gives back or takes away an agent's lease on a path, if it has any effect."""
@@ -136,6 +160,8 @@ class History:
     stops: list[Stop] = field(default_factory=list)
     slack: int = FOREVER
     """How much later than its deadline a wait may be answered by a process that was not stopped."""
+    wake: int = FOREVER
+    """How long a wait may go on, or take to get its place, when nothing is in its way."""
 
     def __post_init__(self) -> None:
         self.calls.sort(key=lambda call: call.invoked)
@@ -153,10 +179,21 @@ class History:
             if call.tool in ACQUIRE and (call.arguments.get("wait_seconds") or call.patience)
             for path in call.paths
         ]
+        self.witnessed = len(list(self._witnessed()))
+        self.looks = sum(call.tool == "list_file_locks" for call in self.calls)
 
     def violations(self) -> list[str]:
         """What cannot be, each with the check that it fails."""
-        return [*self.c1(), *self.c2(), *self.c3(), *self.c4(), *self.c7()]
+        return [
+            *self.c1(),
+            *self.c2(),
+            *self.c3(),
+            *self.c4(),
+            *self.c5(),
+            *self.c6(),
+            *self.c7(),
+            *self.c9(),
+        ]
 
     # The spans
 
@@ -283,6 +320,83 @@ class History:
             ):
                 yield f"C4: {grant} had superseded it: {call}"
 
+    def c5(self) -> Iterator[str]:
+        """L10: no wait goes on when nothing can stand in its way. Time in which any process stood still does
+        not count, and whoever asked within `wake` of the wait's own beginning may have come before it."""
+        for call in self.calls:
+            if not call.waits or call.answer is None:
+                continue
+            since = call.invoked + self.wake
+            obstacles = [
+                (span.since, span.until)
+                for span in self.held
+                if span.agent != call.agent and call.meets(span.path)
+            ] + [
+                (span.since, span.until)
+                for span in self.waited
+                if span.agent != call.agent and span.since <= since and call.meets(span.path)
+            ]
+            for begin, end in free(since, call.over, obstacles):
+                still = [(stop.since, stop.until) for stop in self.stops]
+                if sum(until - at for at, until in free(begin, end, still)) > self.wake:
+                    yield f"C5: nothing was in the way from {begin} to {end}: {call}"
+
+    def c6(self) -> Iterator[str]:
+        """L9: who was seen to wait before another asked is granted before it. The order of grants is that of
+        their fences; an agent that stood still may have lost its place, and a lock of one's own lets pass."""
+        for earlier, seen in self._witnessed():
+            mine = [lease["fence"] for lease in earlier.granted()]
+            for later in self.calls:
+                if later.agent == earlier.agent or later.invoked <= seen or later.invoked > earlier.over:
+                    continue
+                theirs = [lease["fence"] for lease in later.granted()]
+                if (
+                    mine
+                    and theirs
+                    and min(theirs) < min(mine)
+                    and later.tool in ACQUIRE
+                    and not (earlier.shared and later.shared)
+                    and any(earlier.meets(path) for path in later.paths)
+                    and not self._lingers(later)
+                    and not any(
+                        span.agent == later.agent and later.meets(span.path) and span.since < later.invoked
+                        for span in self.held
+                        if span.meets(later)
+                    )
+                ):
+                    yield f"C6: {earlier} was seen to wait at {seen}, before {later}"
+
+    def _witnessed(self) -> Iterator[tuple[Call, int]]:
+        """Waits that were granted, with the moment by which somebody had seen them wait."""
+        looks = [(call, call.waiters()) for call in self.calls if call.tool == "list_file_locks"]
+        for call in self.calls:
+            if not call.waits or not call.granted() or self._lingers(call):
+                continue
+            if any(
+                stop.agent == call.agent and stop.since <= call.over and stop.until >= call.invoked
+                for stop in self.stops
+            ):
+                continue
+            mode = "shared" if call.shared else "exclusive"
+            seen = [
+                look.over
+                for look, waiters in looks
+                if look.invoked >= call.invoked and look.over <= call.over
+                if any((call.agent, path, mode) in waiters for path in call.paths)
+            ]
+            if seen:
+                yield call, min(seen)
+
+    def _lingers(self, call: Call) -> bool:
+        """Whether a place on one of its paths, got by its agent's earlier call, may still have been there."""
+        return any(
+            other.tool in ACQUIRE
+            and set(other.paths) & set(call.paths)
+            and (other.answer is None or other.patience)
+            and other.invoked < call.invoked <= other.over + other.patience + KEPT
+            for other in self.of[call.agent]
+        )
+
     def c7(self) -> Iterator[str]:
         """L11: a wait is answered by its deadline, unless a process stood still meanwhile."""
         for call in self.calls:
@@ -290,6 +404,41 @@ class History:
             disturbed = any(stop.since <= call.over and stop.until >= call.invoked for stop in self.stops)
             if call.answer is not None and not disturbed and call.over > deadline + self.slack:
                 yield f"C7: {call}"
+
+    def c9(self) -> Iterator[str]:
+        """L7: whoever sees one lease of a request for several paths sees the others, unless they can be over.
+        Leases whose fences follow each other were granted together, and none of them before."""
+        together = []
+        for call in self.calls:
+            if call.tool == "acquire_file_locks" and call.leases() and not self._lingers(call):
+                fences = sorted(lease["fence"] for lease in call.leases())
+                new = [each for each in self.grants if each.fence in fences and each.invoked == call.invoked]
+                if fences == list(range(fences[0], fences[0] + len(new))):
+                    together.append(new)
+        for look in self.calls:
+            if look.tool != "list_file_locks" or look.answer is None or look.code is not None:
+                continue
+            seen = {(lease["agent_id"], lease["file_path"], lease["fence"]) for lease in look.answer["locks"]}
+            paths = {(agent, path) for agent, path, _ in seen}
+            for grants in together:
+                if any((grant.agent, grant.path, grant.fence) in seen for grant in grants):
+                    for grant in grants:
+                        if (grant.agent, grant.path) not in paths and look.over < grant.surely_until:
+                            yield f"C9: {look} did not see {grant}"
+
+
+def free(since: int, until: int, taken: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of a stretch of time without those that are taken."""
+    for begin, end in sorted(taken):
+        if end < since:
+            continue
+        if begin > until:
+            break
+        if begin > since:
+            yield since, begin
+        since = max(since, end)
+    if since < until:
+        yield since, until
 
 
 def replayed(entries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -309,6 +458,12 @@ def replayed(entries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
             elif kind != "lock_renewed":
                 del held[at]
     return held
+
+
+def stood_still(logs: Sequence[Path]) -> list[Stop]:
+    """When the workers noticed that they had not been running."""
+    told = [Path(f"{log}.stood").read_text(encoding="utf-8").split("\n")[:-1] for log in logs]
+    return [Stop(**json.loads(line)) for lines in told for line in lines]
 
 
 def read(logs: Sequence[Path], stops: Sequence[Stop]) -> list[Call]:

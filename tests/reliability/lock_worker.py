@@ -3,7 +3,8 @@
     python lock_worker.py FOLDER AGENT SEED CALLS LOG
 
 The clock runs `SPEED` times as fast as the host's, the same in all workers, so that leases of seconds end
-within the run. Nothing renews leases in the background.
+within the run. Nothing renews leases in the background. How long the process stood still without having been
+stopped, as it does on a busy machine, is told in `LOG.stood`.
 """
 
 import asyncio
@@ -19,8 +20,12 @@ import anyio
 from callboard.board import Board, Config, open_board
 from callboard.clock import HostClock
 from callboard.errors import Refused
+from tests.reliability.lock_history import CALL_LEASE
 
 SPEED = 20
+
+PATIENT = 50
+"""Seconds of a wait that ends with a grant, unless its wake-up is lost."""
 
 PATHS = ("src", "src/a.py", "src/b.py", "src/*.py", "docs/x.md")
 
@@ -73,8 +78,8 @@ class Worker:
         """One random call."""
         path = self.random.choice(PATHS)
         what = self.random.choices(
-            ("take", "wait", "several", "queue", "release", "release all", "renew", "force", "hold"),
-            (25, 25, 8, 6, 22, 2, 8, 2 if self.agent == "w0" else 0, 12),
+            ("take", "wait", "several", "queue", "release", "release all", "renew", "force", "hold", "look"),
+            (25, 25, 8, 6, 22, 2, 8, 2 if self.agent == "w0" else 0, 12, 12),
         )[0]
         ttl = self.random.randint(5, 8)
         asked: dict[str, Any] = {
@@ -84,7 +89,7 @@ class Worker:
         if what == "take":
             self.took(await self.call("acquire_file_lock", file_path=path, **asked))
         elif what == "wait":
-            waiting = {"wait_seconds": self.random.randint(1, 4)}
+            waiting = {"wait_seconds": self.random.choice((1, 2, 3, 4, PATIENT))}
             self.took(await self.call("acquire_file_lock", file_path=path, **asked, **waiting))
         elif what == "several":
             paths = self.random.sample(PATHS, 2)
@@ -99,6 +104,8 @@ class Worker:
             await self.call("renew_file_lock", file_path=path, ttl_seconds=ttl, **self.fence(path))
         elif what == "force":
             await self.call("force_release_file_lock", file_path=path, reason="a test")
+        elif what == "look":
+            await self.call("list_file_locks", include_waiters=True, limit=200)
         else:
             await self.clock.sleep_until(
                 self.clock.boot_ms() + self.random.choice((100, 200, 300, 500, 1_000, 6_000))
@@ -116,10 +123,24 @@ class Worker:
             self.fences.setdefault(lease["file_path"], []).append(lease["fence"])
 
 
-async def work(folder: Path, agent: str, seed: int, calls: int, log: IO[str]) -> None:
+async def watch(board: Board, agent: str, log: IO[str]) -> None:
+    """Note when a write, which is what keeps a place, was not done for half of that place's lease."""
+    last = board.clock.boot_ms()
+    while True:
+        await board.clock.sleep_until(last + CALL_LEASE // 4)
+        await board.store.write(lambda tx: None)
+        now = board.clock.boot_ms()
+        if now - last > CALL_LEASE // 2:
+            log.write(json.dumps({"agent": agent, "since": last, "until": now + SPEED}) + "\n")
+            log.flush()
+        last = now
+
+
+async def work(folder: Path, agent: str, seed: int, calls: int, log: IO[str], stood: IO[str]) -> None:
     config = Config(folder=folder, transport="stdio", durability="normal", renew=False)
     async with open_board(config, clock=FastClock()) as board, anyio.create_task_group() as tasks:
         tasks.start_soon(board.keep)
+        tasks.start_soon(watch, board, agent, stood)
         worker = Worker(board, agent, random.Random(seed), log)
         crew = {"role": "lead"} if agent == "w0" else {"role": "developer", "lead_id": "w0"}
         await worker.call("register_agent", **crew)
@@ -130,5 +151,5 @@ async def work(folder: Path, agent: str, seed: int, calls: int, log: IO[str]) ->
 
 if __name__ == "__main__":
     _, folder, agent, seed, calls, log = sys.argv
-    with Path(log).open("w", encoding="utf-8") as file:
-        asyncio.run(work(Path(folder), agent, int(seed), int(calls), file))
+    with Path(log).open("w", encoding="utf-8") as file, Path(f"{log}.stood").open("w") as stood:
+        asyncio.run(work(Path(folder), agent, int(seed), int(calls), file, stood))

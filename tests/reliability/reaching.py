@@ -1,8 +1,8 @@
 """The whole product at work under an audit hook that names whatever it reaches for.
 
 `python -m tests.reliability.reaching FOLDER` prints one line for each process that was started, each
-connection that was opened to somewhere else, and each file that was changed outside FOLDER (W2); then "done",
-with how many tools were called.
+connection that was opened to somewhere else, each file that was changed outside FOLDER, and each of the
+store's own files that was opened by anybody but SQLite; then "done", with how many tools were called.
 """
 
 import os
@@ -34,6 +34,11 @@ CHANGES = frozenset({"os.remove", "os.rename", "os.rmdir", "os.mkdir", "os.link"
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
+def of_the_store(path: Any) -> bool:
+    """Whether an ordinary file call on a path would cost this process SQLite's locks."""
+    return Path(os.fsdecode(path)).name.startswith("board.db")
+
+
 def watch(folder: Path, found: list[str]) -> None:
     """Note from now on what this process does beyond `folder`."""
 
@@ -45,6 +50,8 @@ def watch(folder: Path, found: list[str]) -> None:
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
         if event in STARTS or event in CONNECTS:
             found.append(f"{event} {arguments!r}")
+        elif event == "open" and not isinstance(arguments[0], int) and of_the_store(arguments[0]):
+            found.append(f"open of the store {arguments!r}")
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITING:
             if not inside(arguments[0]):
                 found.append(f"open {arguments!r}")

@@ -27,6 +27,7 @@ STEPS = [sign * size for size in (1.0, HOUR, DAY, 10 * YEAR) for sign in (1, -1)
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_step_of_the_wall_clock_ends_no_lease_early_and_keeps_none(board: Board, step: float) -> None:
+    """L3, L4"""
     ann, ben = await board.agent("ann"), await board.agent("ben")
     granted = await ann.acquire_file_lock(file_path="a.py", ttl_seconds=600)
     board.clock.step_wall(step)
@@ -42,6 +43,7 @@ async def test_a_step_of_the_wall_clock_ends_no_lease_early_and_keeps_none(board
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_a_step_of_the_wall_clock_hands_no_message_out_twice(board: Board, step: float) -> None:
+    """Q4"""
     ann, ben = await board.agent("ann"), await board.agent("ben")
     await ann.send_message(to=ben.id, content="word")
     [first] = (await ben.receive_messages(visibility_seconds=60))["messages"]
@@ -57,6 +59,7 @@ async def test_a_step_of_the_wall_clock_hands_no_message_out_twice(board: Board,
 async def test_a_timer_that_counts_seconds_fires_once_whatever_the_wall_clock_says(
     board: Board, step: float
 ) -> None:
+    """T12"""
     ann = await board.agent("ann")
     await ann.set_timer(label="tea", message="tea is ready", delay="60s")
     board.clock.step_wall(step)
@@ -104,6 +107,7 @@ async def test_a_step_of_the_wall_clock_confirms_nothing_that_waits_for_a_person
 
 
 async def test_an_hour_of_suspend_ends_what_was_shorter_and_nothing_else(board: Board) -> None:
+    """L3, T2"""
     ann, ben = await board.agent("ann"), await board.agent("ben")
     short = await ann.acquire_file_lock(file_path="short.py", ttl_seconds=600)
     await ann.acquire_file_lock(file_path="long.py", ttl_seconds=7_200)

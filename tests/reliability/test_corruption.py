@@ -63,6 +63,7 @@ def durable(folder: Path) -> dict[str, bytes]:
 def test_a_store_that_came_to_harm_is_refused_untouched_or_holds_what_it_held(
     sound: Sound, tmp_path: Path, recipe: Recipe
 ) -> None:
+    """S11, S14"""
     path = tmp_path / "board.db"
     path.write_bytes(sound.content)
     recipe.harm(path)
@@ -79,6 +80,7 @@ def test_a_store_that_came_to_harm_is_refused_untouched_or_holds_what_it_held(
 
 
 async def test_no_flipped_byte_makes_a_wrong_answer_under_green_health(sound: Sound, tmp_path: Path) -> None:
+    """S14, S15"""
     chance = random.Random(SEED)
     print(f"CALLBOARD_SEED={SEED}")
     told = {"refused at the start": 0, "found when read": 0, "one value": 0, "nothing": 0}

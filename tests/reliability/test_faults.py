@@ -82,6 +82,7 @@ class StruckBoard(Board):
 async def test_each_tool_stands_whole_or_not_at_all_at_whichever_step_the_disk_fails(
     disk: FailingDisk, boards: Boards
 ) -> None:
+    """S16, Q2, Q9"""
     async with boards() as plain:
         board = StruckBoard(plain, disk)
         await fold_each_commit(board.opened.store)

@@ -93,6 +93,7 @@ def fuzz(place: Place, send: Send, broken: Send, calls: int) -> Counter[str]:
 
 
 def test_a_server_on_a_pipe_answers_whatever_is_sent(tmp_path: Path) -> None:
+    """W3, X1 to X5, X8"""
     place = Place(tmp_path)
     with place.piped("--durability", "normal") as process:
         assert process.stdin is not None and process.stdout is not None
@@ -122,6 +123,7 @@ def test_a_server_on_a_pipe_answers_whatever_is_sent(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_a_server_over_http_answers_whatever_is_posted(tmp_path: Path) -> None:
+    """W3, X1 to X5, X8"""
     place = Place(tmp_path)
     with place.http("--durability", "normal") as url:
         connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)

@@ -1,10 +1,11 @@
 """The check of histories: it finds what cannot be, and lets pass what some order of events explains."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.reliability.lock_history import Call, History, replayed
+from tests.reliability.lock_history import Call, History, Stop, replayed
 
 
 def took(agent: str, path: str, fence: int, invoked: int, over: int, **more: Any) -> Call:
@@ -39,6 +40,25 @@ def killed(agent: str, path: str, invoked: int, over: int) -> Call:
     return Call(agent, "acquire_file_lock", asked, invoked, over, None)
 
 
+def several(agent: str, fences: dict[str, int], invoked: int, over: int, ttl: int = 5) -> Call:
+    asked = {"file_paths": list(fences), "ttl_seconds": ttl}
+    leases = [{"file_path": path, "mode": "exclusive", "fence": fence} for path, fence in fences.items()]
+    return Call(agent, "acquire_file_locks", asked, invoked, over, {"locks": leases})
+
+
+def looked(
+    invoked: int,
+    over: int,
+    held: Sequence[tuple[str, str, int]] = (),
+    waiting: Sequence[tuple[str, str]] = (),
+) -> Call:
+    """Somebody lists leases as (agent, path, fence), and who waits for what."""
+    leases = [{"agent_id": agent, "file_path": path, "fence": fence} for agent, path, fence in held]
+    waiters = [{"agent_id": agent, "file_path": path, "mode": "exclusive"} for agent, path in waiting]
+    asked = {"include_waiters": True}
+    return Call("z", "list_file_locks", asked, invoked, over, {"locks": leases, "waiters": waiters})
+
+
 @pytest.mark.parametrize(
     ("check", "calls"),
     [
@@ -61,11 +81,33 @@ def killed(agent: str, path: str, invoked: int, over: int) -> Call:
                 released("a", "x", 1, 9_020, 9_030),
             ],
         ),
+        ("C5", [took("b", "x", 1, 0, 9_000, wait=20)]),
+        ("C5", [took("a", "x", 1, 0, 10, ttl=1), took("b", "x", 2, 20, 9_000, wait=20)]),
+        ("C5", [took("b", "x", 2, 0, 9_000, wait=20), took("c", "x", 3, 5_000, 9_010, wait=20)]),
+        (
+            "C6",
+            [
+                looked(20, 30, waiting=[("a", "x")]),
+                took("a", "x", 3, 0, 1_100, wait=2),
+                took("b", "x", 2, 40, 50, ttl=1),
+            ],
+        ),
+        (
+            "C6",
+            [
+                looked(20, 30, waiting=[("a", "src/y")]),
+                took("a", "src/y", 3, 0, 1_100, wait=2),
+                took("b", "src", 2, 40, 95, wait=2, ttl=1),
+            ],
+        ),
         ("C7", [took("a", "x", 1, 0, 3_500, wait=2)]),
+        ("C9", [several("a", {"x": 1, "y": 2}, 0, 90), looked(20, 30, [("a", "x", 1)])]),
+        ("C9", [several("a", {"x": 1, "y": 2}, 0, 10), looked(4_000, 4_900, [("a", "y", 2)])]),
     ],
 )
 def test_the_check_finds_what_cannot_be(check: str, calls: list[Call]) -> None:
-    found = History(calls, slack=1_000).violations()
+    """C1 to C9: each by a history that breaks nothing else."""
+    found = History(calls, slack=1_000, wake=2_000).violations()
     assert found
     assert {violation[:2] for violation in found} == {check}
 
@@ -83,10 +125,49 @@ def test_the_check_finds_what_cannot_be(check: str, calls: list[Call]) -> None:
         [took("a", "x", 1, 0, 10), renewed("a", "x", 1, 4_900, 4_910), denied("b", "x", "a", 9_000, 9_010)],
         [killed("a", "x", 0, 9_000), denied("b", "x", "a", 12_000, 12_010)],
         [took("a", "x", 1, 0, 2_900, wait=2)],
+        [took("a", "x", 1, 0, 10), took("b", "x", 2, 20, 7_900, wait=20)],
+        [took("b", "x", 2, 0, 9_000, wait=20), took("c", "x", 1, 100, 8_000, wait=20)],
+        [
+            looked(20, 30, waiting=[("a", "x")]),
+            took("a", "x", 3, 0, 1_100, wait=2),
+            took("b", "x", 2, 25, 50, ttl=1),
+        ],
+        [
+            looked(20, 30, waiting=[("a", "x")]),
+            took("a", "x", 3, 0, 1_100, wait=2),
+            took("b", "y", 2, 40, 50),
+        ],
+        [
+            took("b", "src", 1, 0, 5),
+            looked(20, 30, waiting=[("a", "src/x")]),
+            took("a", "src/x", 3, 10, 5_090, wait=6),
+            took("b", "src/x", 2, 40, 50),
+        ],
+        [several("a", {"x": 1, "y": 2}, 0, 90), looked(20, 30)],
+        [several("a", {"x": 1, "y": 2}, 0, 90), looked(20, 30, [("a", "x", 1), ("a", "y", 2)])],
+        [
+            several("a", {"x": 1, "y": 2}, 0, 10),
+            released("a", "x", 1, 20, 90),
+            looked(30, 40, [("a", "y", 2)]),
+        ],
+        [several("a", {"x": 1, "y": 2}, 0, 10), looked(4_900, 5_100, [("a", "y", 2)])],
     ],
 )
 def test_the_check_lets_pass_what_some_order_explains(calls: list[Call]) -> None:
-    assert History(calls, slack=1_000).violations() == []
+    assert History(calls, slack=1_000, wake=2_000).violations() == []
+
+
+def test_time_in_which_a_process_stood_still_is_no_ones_fault() -> None:
+    """C5, C6, C7: and an agent that stood still may have lost its place."""
+    waited = [took("b", "x", 1, 0, 9_000, wait=2)]
+    assert History(waited, [Stop("a", 1_000, 8_500)], slack=1_000, wake=2_000).violations() == []
+    passed = [
+        looked(20, 30, waiting=[("a", "x")]),
+        took("a", "x", 3, 0, 1_100, wait=2),
+        took("b", "x", 2, 40, 50, ttl=1),
+    ]
+    assert History(passed, [Stop("a", 32, 38)]).violations() == []
+    assert History(passed, [Stop("b", 32, 38)]).violations() != []
 
 
 def test_a_ledger_that_contradicts_itself_is_found() -> None:

@@ -62,6 +62,7 @@ class Forgetful(Board):
 
 
 async def test_a_call_whose_reply_was_lost_is_repeated_without_a_second_effect(boards: Boards) -> None:
+    """L15, Q7, Q9, W4"""
     async with boards(durability="normal") as opened:
         board = Forgetful(opened)
         await undo(await fill(board, lambda text, who: f"words of {who}"))

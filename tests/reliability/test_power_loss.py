@@ -118,7 +118,7 @@ def held(path: Path) -> list[set[int | str]]:
 async def test_a_power_cut_leaves_an_intact_store_that_lacks_nothing_acknowledged(
     disk: LosingDisk, boards: Boards, tmp_path: Path, durability: str, ordered: bool
 ) -> None:
-    """Under `normal` the last answers before the cut may be missing, yet never one from the middle."""
+    """Q1, S6, S16: under `normal` the last answers before the cut may be missing, none from the middle."""
     done = await worked(disk, boards, durability)
     chance = random.Random(SEED + 1)
     folder = tmp_path / "image"

@@ -97,6 +97,7 @@ async def lived(load: Load, place: Place, kind: str, url: str, agent: str) -> No
 
 
 async def test_a_killed_server_loses_nothing_that_it_answered_and_repeats_nothing(tmp_path: Path) -> None:
+    """Q1, Q7, L15"""
     place = Place(tmp_path)
     chance = random.Random(SEED)
     print(f"CALLBOARD_SEED={SEED}")

@@ -36,6 +36,7 @@ async def crew(board: Board) -> None:
 
 
 async def test_of_two_locks_asked_for_at_once_that_conflict_one_is_granted(board: Board) -> None:
+    """L1"""
     await crew(board)
     for number in range(5):
         outcomes = await at_once(
@@ -47,6 +48,7 @@ async def test_of_two_locks_asked_for_at_once_that_conflict_one_is_granted(board
 
 
 async def test_a_task_asked_for_at_once_is_given_to_one(board: Board) -> None:
+    """T1"""
     await crew(board)
     for number in range(5):
         await board.call("add_dag_task", agent_id="ann", id=f"t{number}", role="developer")
@@ -63,6 +65,7 @@ async def test_a_task_asked_for_at_once_is_given_to_one(board: Board) -> None:
 
 
 async def test_of_two_edges_tied_at_once_that_close_a_circle_one_is_refused(board: Board) -> None:
+    """T6"""
     await crew(board)
     for number in range(5):
         one, two = f"a{number}", f"b{number}"

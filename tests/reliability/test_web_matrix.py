@@ -292,7 +292,7 @@ async def issued(place: Place) -> dict[str, str]:
 
 
 def test_without_authentication_only_what_is_meant_for_the_server_reaches_it(tmp_path: Path) -> None:
-    """W1"""
+    """W1, X6"""
     place = Place(tmp_path)
     with place.http(*PUBLIC, *MORE) as url:
         assert put_all(place, url, {}, stranger=False) == []

@@ -232,8 +232,8 @@ MUTANTS = (
         (
             Edit(
                 "dispatch.py",
-                "data: dict[str, Any] = _neutral(outcome.data, removed)",
-                'data: dict[str, Any] = outcome.data if tool.name == "get_dag_task" else _neutral(outcome.data, removed)',
+                "if text.is_suspect_json(told):",
+                'if tool.name != "get_dag_task" and text.is_suspect_json(told):',
             ),
         ),
         ("tests/test_neutral_output.py",),
