@@ -1,9 +1,10 @@
-"""The yardstick: a server of one tool that does nothing, on the same SDK, as small as one can be written.
+"""The yardstick: a server of one tool that gives back its one argument, on the same SDK, as small as can be.
 
     python benchmarks/bare.py stdio
     python benchmarks/bare.py http
 
-What callboard costs over it is what callboard costs. Over HTTP it prints its URL, as callboard does.
+What callboard costs over it is what callboard costs. Over HTTP it runs under the same uvicorn with the same
+parser, and prints its URL as callboard does.
 """
 
 import asyncio
@@ -16,19 +17,21 @@ server = MCPServer("bare", log_level="WARNING")
 
 
 @server.tool()
-async def nothing(agent_id: str) -> dict[str, str]:
-    """Do nothing."""
-    return {"agent_id": agent_id}
+async def echo(text: str) -> str:
+    """Give back a text."""
+    return text
 
 
 async def over_http() -> None:
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    web = uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="warning", access_log=False))
+    config = uvicorn.Config(
+        server.streamable_http_app(), http="h11", ws="none", log_level="warning", access_log=False
+    )
     print(f"serving http://127.0.0.1:{listener.getsockname()[1]}/mcp", file=sys.stderr, flush=True)
-    await web.serve(sockets=[listener])
+    await uvicorn.Server(config).serve(sockets=[listener])
 
 
 if __name__ == "__main__":

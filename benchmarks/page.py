@@ -15,8 +15,9 @@ same SDK. Writes are durable (`--durability full`) except in the rows on growth.
 
 
 def line(row: Row) -> str:
-    limit = "" if row.at_most is None else f"  at most {row.at_most:g}" + ("" if row.kept else "  MISSED")
-    return f"{row.name:<42} {row.ms:10.2f} / {row.beside_ms:9.2f} {row.unit:<6} x {row.ratio:5.2f}{limit}"
+    promised = "" if row.goal is None else f"  {row.goal}" + ("" if row.kept else "  MISSED")
+    figures = f"{row.value:10.2f} / {row.beside_value:9.2f} {row.unit:<6} x {row.ratio:5.2f}"
+    return f"{row.name:<62} {figures}{promised}"
 
 
 def written(figures: dict[str, Any]) -> str:
@@ -25,12 +26,12 @@ def written(figures: dict[str, Any]) -> str:
     told = [HEAD, f"This run: {figures['machine']}, {size}.", ""]
     told += ["| what | measured | beside | ratio | promised |", "|---|---|---|---:|---|"]
     for row in figures["rows"]:
-        promised = "" if row["at_most"] is None else f"at most {row['at_most']:g}"
+        promised = row["goal"] or ""
         if not row["kept"]:
             promised += ", missed"
         told.append(
-            f"| {row['name']} | {row['measured']}: {_figure(row['ms'], row['unit'])} "
-            f"| {row['beside']}: {_figure(row['beside_ms'], row['unit'])} "
+            f"| {row['name']} | {row['measured']}: {_figure(row['value'], row['unit'])} "
+            f"| {row['beside']}: {_figure(row['beside_value'], row['unit'])} "
             f"| {row['ratio']:.2f} | {promised} |"
         )
     return "\n".join(told) + "\n"
