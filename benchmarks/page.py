@@ -112,7 +112,7 @@ def _draw(rows: list[dict[str, Any]], file: Path) -> None:
                 panel.plot(sizes, costs, marker="o", markersize=3, label=row["name"])
         panel.set(xscale="log", xlabel=kind, ylabel="ms a call")
         panel.set_ylim(bottom=0)
-        panel.legend(fontsize=7, frameon=False, loc="lower left")
+        panel.legend(fontsize=7, frameon=False, loc="best")
     for panel in panels.flat[len(kinds) :]:
         panel.set_visible(False)
     figure.tight_layout()

@@ -6,7 +6,8 @@ transaction of what it tells, so that the past can be read but not rewritten uns
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -100,11 +101,11 @@ def entry_hash(previous: bytes, entry: Mapping[str, Any]) -> bytes:
 def record(tx: Tx, caller: Caller, event: Event) -> None:
     """Write a fact to the ledger, without the secrets it may hold."""
     tail = tx.one(TAIL)
-    summary = event.summary
-    details = json.dumps(event.details, separators=(",", ":"), ensure_ascii=False)
+    summary, facts = event.summary, event.details
+    details = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
     if text.may_hold_secret(f"{summary} {details}"):
-        summary = text.redact(summary)[0]
-        details = json.dumps(_without_secrets(event.details), separators=(",", ":"), ensure_ascii=False)
+        summary, facts = text.redact(summary)[0], _without_secrets(facts)
+        details = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
     entry: dict[str, Any] = {
         "seq": tail.seq + 1 if tail else 1,
         "agent_id": event.agent_id or caller.agent_id,
@@ -121,7 +122,7 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
     tx.run(
         RECORD,
         **entry,
-        search_words=text.index_words(f"{summary} {details}"),
+        search_words=text.index_words(" ".join([summary, *_names_in(facts)])),
         prev_hash=previous,
         entry_hash=entry_hash(previous, entry),
     )
@@ -176,6 +177,23 @@ def touch(
         action=action,
         seq=seq,
     )
+
+
+def _names_in(facts: Any) -> Iterator[str]:
+    """The texts among an event's facts, whose parts may be asked for. Times are none: a day is asked for by
+    `since`. The facts' own names are the same in every entry, and are found in `details` as they are."""
+    if isinstance(facts, str):
+        if not _TIME.fullmatch(facts):
+            yield facts
+    elif isinstance(facts, Mapping):
+        for value in facts.values():
+            yield from _names_in(value)
+    elif isinstance(facts, list | tuple):
+        for value in facts:
+            yield from _names_in(value)
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def _without_secrets(value: Any) -> Any:
