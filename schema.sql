@@ -316,7 +316,6 @@ CREATE INDEX idx_activity_agent ON activity_log (agent_id);
 CREATE INDEX idx_activity_type ON activity_log (action_type);
 CREATE INDEX idx_activity_project ON activity_log (project_id);
 CREATE INDEX _idx_activity_lead ON activity_log (lead_id);
-CREATE INDEX _idx_activity_time ON activity_log (timestamp);
 
 CREATE TRIGGER _activity_log_keeps_rows BEFORE UPDATE ON activity_log
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
@@ -379,7 +378,6 @@ CREATE TABLE agent_file_history (
 ) STRICT;
 CREATE INDEX idx_file_history_file ON agent_file_history (file_path, lead_id);
 CREATE INDEX idx_file_history_agent ON agent_file_history (agent_id, lead_id);
-CREATE INDEX _idx_file_history_project ON agent_file_history (project_id, file_path);
 CREATE INDEX _idx_file_history_newest ON agent_file_history (project_id, last_seq);
 
 -- Full text of the ledger. Every writing call adds entries, and to index one costs a third of such a call; so
@@ -469,7 +467,6 @@ CREATE INDEX _idx_mq_worn_out ON message_queue (visible_boot_ms) WHERE status = 
 -- The dead letters of a crew, for its alerts.
 CREATE INDEX _idx_mq_expired ON message_queue (lead_id, id) WHERE status = 'expired';
 CREATE INDEX _idx_mq_source ON message_queue (source_agent_id);
-CREATE INDEX _idx_mq_reply ON message_queue (reply_to) WHERE reply_to IS NOT NULL;
 CREATE INDEX _idx_mq_group_message ON message_queue (group_message_id) WHERE group_message_id IS NOT NULL;
 CREATE UNIQUE INDEX _idx_mq_receipt ON message_queue (receipt) WHERE receipt IS NOT NULL;
 -- One send reaches each target once; a fan-out shares its key.
@@ -1090,9 +1087,6 @@ CREATE INDEX _idx_dag_tasks_page ON dag_tasks (lead_id, dag_status, priority DES
 -- Whose files are being worked on: as many as agents have claims.
 CREATE INDEX _idx_dag_tasks_working ON dag_tasks (project_id)
     WHERE dag_status IN ('running', 'in_review', 'paused') AND assigned_agent_id IS NOT NULL AND archived_at IS NULL;
--- What became ready: empty after every commit, so that promoting costs what it promotes.
-CREATE INDEX _idx_dag_tasks_promotable ON dag_tasks (lead_id, dag_status, unmet)
-    WHERE dag_status IN ('pending', 'blocked') AND unmet = 0 AND archived_at IS NULL;
 CREATE INDEX _idx_dag_tasks_assignee ON dag_tasks (assigned_agent_id, dag_status)
     WHERE assigned_agent_id IS NOT NULL;
 CREATE INDEX _idx_dag_tasks_lease ON dag_tasks (lease_boot_ms) WHERE lease_boot_ms IS NOT NULL;

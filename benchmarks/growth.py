@@ -275,6 +275,9 @@ GROWTH = {
                 lambda board, after: call(board, "bench", "list_activity", after_id=after),
                 before=_near_the_end,
             ),
+            "what is rare in the ledger": Measured(
+                lambda board, _: call(board, "bench", "list_activity", action_type="project_created")
+            ),
             "catching up": Measured(
                 lambda board, after: call(board, "bench", "catch_up", since_id=after), before=_near_the_end
             ),

@@ -13,6 +13,7 @@ from contextlib import closing
 import apsw
 import pytest
 
+from callboard.guards import reader
 from tests.rows import new_store
 from tests.test_contract import OWNERS, statements
 
@@ -59,6 +60,10 @@ SQL = {
     f"{module.removeprefix('callboard.')}.{name}": statement.sql
     for module, name, statement in statements()
     if OWNERS[id(statement)] == module
+} | {
+    f"guards.reader.{name}": statement
+    for name, statement in vars(reader).items()
+    if isinstance(statement, str) and statement in reader.STATEMENTS
 }
 
 _SCAN = re.compile(
@@ -114,6 +119,34 @@ def test_nothing_is_allowed_that_no_statement_needs(db: apsw.Connection) -> None
     words = {word for sql in SQL.values() for word in re.findall(r"\w+", sql)}
     assert set(FEW) <= words
     assert set(FEW_IN) <= {scan[3] for scan in steps}
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("domains.history.LISTINGS[('type', 'ASC')]", "idx_activity_type"),
+        ("domains.history.LISTINGS[('type', 'DESC')]", "idx_activity_type"),
+        ("domains.history.LISTINGS[('agent', 'ASC')]", "idx_activity_agent"),
+        ("domains.history.LISTINGS[('agent', 'DESC')]", "idx_activity_agent"),
+        ("guards.reader.LOSSES", "idx_activity_type"),
+    ],
+)
+def test_what_is_rare_in_the_ledger_is_not_looked_for_among_all_of_a_project(
+    db: apsw.Connection, name: str, index: str
+) -> None:
+    """Nearly every entry is of the one project that a store serves: an index on it finds everything."""
+    [step] = [step for step in plan(db, SQL[name]) if step.startswith("SEARCH")]
+    assert f"INDEX {index} " in step
+
+
+def test_each_index_of_our_own_serves_a_statement(db: apsw.Connection) -> None:
+    """An index that nothing reads by is written with every row all the same. The model's own may serve others
+    who read the store; one that begins with an underscore is there for what stands here."""
+    told = "\n".join(step for sql in SQL.values() for step in plan(db, sql))
+    own = db.execute(
+        "SELECT name FROM sqlite_schema WHERE name GLOB '_idx_*' AND sql NOT LIKE 'CREATE UNIQUE%'"
+    )
+    assert {str(name) for (name,) in own} - set(re.findall(r"INDEX (\w+)", told)) == set()
 
 
 @pytest.mark.parametrize(

@@ -250,11 +250,6 @@ def test_a_group_post_in_an_inbox_is_not_a_second_hit(bare: apsw.Connection) -> 
             " ORDER BY priority DESC, dependents DESC, seq LIMIT 1",
             {"_idx_dag_tasks_ready"},
         ),
-        (
-            "SELECT id FROM dag_tasks WHERE lead_id = :a AND dag_status IN ('pending', 'blocked')"
-            " AND unmet = 0 AND archived_at IS NULL",
-            {"_idx_dag_tasks_promotable"},
-        ),
         ("SELECT id FROM timers WHERE status = 'pending' AND fire_boot_ms <= :a", {"_idx_timers_due"}),
     ],
 )

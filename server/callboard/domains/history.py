@@ -6,8 +6,7 @@ transaction of what it tells, so that the past can be read but not rewritten uns
 
 import hashlib
 import json
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -122,7 +121,7 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
     tx.run(
         RECORD,
         **entry,
-        search_words=text.index_words(" ".join([summary, *_names_in(facts)])),
+        search_words=text.index_words(" ".join([summary, *text.texts_in(facts)])),
         prev_hash=previous,
         entry_hash=entry_hash(previous, entry),
     )
@@ -177,23 +176,6 @@ def touch(
         action=action,
         seq=seq,
     )
-
-
-def _names_in(facts: Any) -> Iterator[str]:
-    """The texts among an event's facts, whose parts may be asked for. Times are none: a day is asked for by
-    `since`. The facts' own names are the same in every entry, and are found in `details` as they are."""
-    if isinstance(facts, str):
-        if not _TIME.fullmatch(facts):
-            yield facts
-    elif isinstance(facts, Mapping):
-        for value in facts.values():
-            yield from _names_in(value)
-    elif isinstance(facts, list | tuple):
-        for value in facts:
-            yield from _names_in(value)
-
-
-_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def _without_secrets(value: Any) -> Any:
@@ -295,13 +277,13 @@ class ActivityRow(Row):
 
 
 def _listing(leading: str, order: str, source: str = "activity_log AS a") -> Query[ActivityRow]:
-    """One way to page through the ledger. `leading` is the filter that an index serves; the others are
-    checked on what it finds. Ids, not times, are the order."""
+    """One way to page through the ledger, in the order of ids. `leading` is the filter that an index serves;
+    the plus keeps the planner from the project's, which nearly all entries share."""
     return ActivityRow.query(f"""
         SELECT a.seq, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
           FROM {source}
          WHERE {leading} AND a.id > :after AND a.id < :before
-           AND a.project_id = :project_id AND (:every_crew OR a.lead_id IN ('', :lead_id))
+           AND +a.project_id = :project_id AND (:every_crew OR a.lead_id IN ('', :lead_id))
            AND (:agent_id IS NULL OR a.agent_id = :agent_id)
            AND (:action_type IS NULL OR a.action_type = :action_type)
            AND (:since IS NULL OR a.timestamp >= :since) AND (:until IS NULL OR a.timestamp < :until)

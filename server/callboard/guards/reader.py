@@ -84,10 +84,11 @@ HELD_IN = """
     SELECT file_path, agent_id, mode, fence, expires_boot_ms, unixepoch(acquired_at)
       FROM _leases WHERE project_id = :project_id AND +expires_boot_ms > :now
 """
+# From the few processes to their agents.
 PIPES = """
     SELECT p.pid, p.start_ticks, l.agent_id
-      FROM _processes AS p JOIN _agent_processes AS l ON l.process_id = p.process_id
-           JOIN agent_roster AS a ON a.agent_id = l.agent_id
+      FROM _processes AS p CROSS JOIN _agent_processes AS l ON l.process_id = p.process_id
+           CROSS JOIN agent_roster AS a ON a.agent_id = l.agent_id
      WHERE p.transport = 'stdio' AND p.pid_namespace = :namespace AND p.gone_boot_ms IS NULL
        AND p.pid IS NOT NULL AND a.status <> 'terminated'
 """
@@ -100,9 +101,10 @@ UNTOLD = """
 """
 SETTING = "SELECT value FROM settings WHERE key = :key"
 PROJECT = "SELECT id FROM projects WHERE cwd = :root AND status <> 'archived'"
+# By their kind: nearly all entries of the ledger are of the project.
 LOSSES = """
     SELECT id, details, timestamp FROM activity_log
-     WHERE action_type IN ('lock_expired', 'lock_force_released') AND project_id = :project_id
+     WHERE action_type IN ('lock_expired', 'lock_force_released') AND +project_id = :project_id
        AND json_extract(details, '$.holder') = :agent_id
      ORDER BY id DESC LIMIT 100
 """

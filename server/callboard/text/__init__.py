@@ -13,7 +13,7 @@ from difflib import SequenceMatcher
 from heapq import nsmallest
 from typing import Final, NamedTuple
 
-from callboard.text.searching import Term, fts_query, index_words, search_terms
+from callboard.text.searching import Term, fts_query, index_words, search_terms, texts_in
 
 __all__ = [
     "Term",
@@ -29,6 +29,7 @@ __all__ = [
     "neutralise",
     "redact",
     "search_terms",
+    "texts_in",
 ]
 
 # --- What a reader may see ---

@@ -6,6 +6,7 @@ remove_diacritics 2`) are plain words.
 """
 
 import re
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 # A word as the tokenizer unicode61 sees it: letters and digits, with the accents that it strips.
@@ -151,6 +152,23 @@ def index_words(text: str) -> str:
 def _is_plain(name: str) -> bool:
     """Whether a name is surely one word: most are, and need not be cut to find that out."""
     return name.isascii() and name.isalnum() and name[1:] == name[1:].lower()
+
+
+def texts_in(facts: object) -> Iterator[str]:
+    """The texts among facts, however deep they lie, to be indexed: no keys, which are the same everywhere, and
+    no times, as a day is asked for by its place."""
+    if isinstance(facts, str):
+        if not _TIME.fullmatch(facts):
+            yield facts
+    elif isinstance(facts, Mapping):
+        for value in facts.values():
+            yield from texts_in(value)
+    elif isinstance(facts, list | tuple):
+        for value in facts:
+            yield from texts_in(value)
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def _parts(words: list[str], *, closing: bool) -> list[str]:
