@@ -20,6 +20,7 @@ from callboard.text import (
     nearest,
     neutralise,
     redact,
+    texts_in,
 )
 
 
@@ -463,3 +464,8 @@ def test_no_drawn_text_is_an_error(index: apsw.Connection, text: str) -> None:
 )
 def test_identifiers_are_split_for_the_index(text: str, words: str) -> None:
     assert index_words(text) == words
+
+
+def test_the_texts_among_facts_are_found_without_their_keys_and_times() -> None:
+    facts = {"file_path": "src/a.py", "ends": "2026-01-31T12:00:00.000Z", "fence": 4, "held": [{"by": "ann"}]}
+    assert list(texts_in(facts)) == ["src/a.py", "ann"]

@@ -155,8 +155,8 @@ def _is_plain(name: str) -> bool:
 
 
 def texts_in(facts: object) -> Iterator[str]:
-    """The texts among facts, however deep they lie, to be indexed: no keys, which are the same everywhere, and
-    no times, as a day is asked for by its place."""
+    """The texts among facts, however deep they lie, to be indexed: no keys, which are the same everywhere,
+    and no times, which nobody asks for in words."""
     if isinstance(facts, str):
         if not _TIME.fullmatch(facts):
             yield facts
