@@ -6,6 +6,9 @@ found by the ancestors of a prefix and one range below it, however many leases t
 is left for the few that are found.
 """
 
+from collections.abc import Mapping
+from functools import lru_cache
+
 from callboard import globs
 
 
@@ -25,9 +28,10 @@ def prefix_of(name: str) -> str:
     return f"{project}:{globs.literal_prefix(path)}"
 
 
-def neighbourhood(name: str) -> dict[str, str]:
+@lru_cache(maxsize=1024)
+def neighbourhood(name: str) -> Mapping[str, str]:
     """Where a lease must begin to be able to conflict with `name`: the values of `:above`, `:at` and
-    `:beyond` in a query."""
+    `:beyond` in a query. One call asks for the same name up to three times."""
     project, _, prefix = prefix_of(name).partition(":")
     above = ",".join(_quoted(f"{project}:{ancestor}") for ancestor in globs.ancestors(prefix))
     if prefix:

@@ -131,7 +131,7 @@ class Reader:
 
     def holds(self, name: str) -> list[Hold]:
         """Everything in force that overlaps a canonical name, whoever holds it."""
-        rows = self._db.execute(HOLDS, lockname.neighbourhood(name) | {"now": self._now})
+        rows = self._db.execute(HOLDS, {**lockname.neighbourhood(name), "now": self._now})
         return [self._hold(row) for row in rows if lockname.overlap(row[0], name)]
 
     def held_in(self, project_id: str) -> list[Hold]:
