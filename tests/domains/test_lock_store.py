@@ -137,7 +137,7 @@ def steps(db: Connection, query: Query[Any], name: str) -> int:
         return False
 
     db.set_progress_handler(count, 1)
-    list(db.execute(query.sql, {"now": 0, "but": "", "agent_id": "ann"} | neighbourhood(name)))
+    list(db.execute(query.sql, {"now": 0, "but": "", "agent_id": "ann", **neighbourhood(name)}))
     db.set_progress_handler(None)
     return counted
 
