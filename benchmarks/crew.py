@@ -173,7 +173,7 @@ async def size(folder: Path, quick: bool) -> list[Row]:
         with closing(board.store.connect()) as db:
             while (entries := int(db.execute("SELECT coalesce(max(seq), 0) FROM activity_log").get)) < wanted:
                 await asyncio.gather(*(_perform(board, work(number, 5)) for number in range(AGENTS)))
-                await board.sweep()
+                await board.duties.tidy()
                 largest = max(largest, log.stat().st_size)
     megabyte = 1_000_000
     return [

@@ -158,6 +158,7 @@ LAYERS = """
     keyfile
     schema unusable process mounts worker lockname
     repository connection reboot
+    copying
     storefile
     params
     store

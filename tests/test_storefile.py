@@ -12,7 +12,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from callboard import schema, storefile
+from callboard import copying, schema, storefile
 from callboard.clock import utc_text
 from callboard.storefile import StoreInfo
 from tests.dying_disk import Cut
@@ -314,7 +314,7 @@ def test_a_copy_of_a_live_store_holds_what_was_committed(
     db.execute("UPDATE settings SET value = '5' WHERE key = 'store.fence'")
     db.execute("BEGIN IMMEDIATE; UPDATE settings SET value = '6' WHERE key = 'store.fence'")
     copy = tmp_path / "copy.db"
-    storefile.back_up(store, copy)
+    copying.back_up(store, copy)
     db.execute("ROLLBACK")
     assert prepare(copy).store_id == "store-1"
     with closing(connect(copy)) as copied:
@@ -329,5 +329,5 @@ def test_a_copy_that_is_not_sound_never_appears(store: Path, tmp_path: Path) -> 
             "INSERT INTO messages (conversation_id, sender, content) VALUES ('none', 'agent', 'hello')"
         )
     with pytest.raises(storefile.Damaged):
-        storefile.back_up(store, tmp_path / "copy.db")
+        copying.back_up(store, tmp_path / "copy.db")
     assert [file.name for file in tmp_path.iterdir() if "copy" in file.name] == []

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import apsw
 
-from callboard import audit, integrity, schema, storefile
+from callboard import audit, copying, integrity, schema, storefile
 from callboard.clock import Clock, utc_text
 from callboard.connection import open_hardened
 from callboard.reboot import rebase
@@ -83,7 +83,7 @@ def back_up(source: Path, target: Path) -> Copied:
 
     _check_is_store(source)
     with refusals(source):
-        storefile.back_up(source, target, compare)
+        copying.back_up(source, target, compare)
     [(rows, last_seq)] = compared
     return Copied(target, target.stat().st_size, rows, last_seq)
 
@@ -96,7 +96,7 @@ def restore(source: Path, path: Path, *, clock: Clock) -> Restored:
     """
     _check_is_store(source)
     with refusals(source):
-        return place(path, clock, lambda draft: storefile.back_up(source, draft, _sound(source)))
+        return place(path, clock, lambda draft: copying.back_up(source, draft, _sound(source)))
 
 
 def place(path: Path, clock: Clock, make: Maker) -> Restored:
@@ -106,7 +106,7 @@ def place(path: Path, clock: Clock, make: Maker) -> Restored:
     try:
         make(draft)
         now = clock.now()
-        with storefile.opened(draft) as db:
+        with copying.opened(draft) as db:
             _renew(db, clock, now)
             store_id = str(db.execute("SELECT value ->> '$' FROM settings WHERE key = 'store.id'").get)
             rows = sum(integrity.counts(db).values())
@@ -115,7 +115,7 @@ def place(path: Path, clock: Clock, make: Maker) -> Restored:
         with _alone(path):
             aside = _put_aside(path, now)
             draft.replace(path)
-            storefile.sync_folder(path.parent)
+            copying.sync_folder(path.parent)
     finally:
         draft.unlink(missing_ok=True)
     return Restored(path, store_id, rows, aside)

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 import apsw
 
-from callboard import __version__, backup, integrity, schema, storefile
+from callboard import __version__, backup, copying, integrity, schema
 from callboard.clock import Clock, utc_text
 from callboard.connection import connect
 from callboard.unusable import refusals
@@ -68,8 +68,8 @@ def load(file: IO[str], path: Path, *, clock: Clock) -> backup.Restored:
         )
 
     def make(draft: Path) -> None:
-        storefile.make_file(draft)
-        with storefile.opened(draft) as db:
+        copying.make_file(draft)
+        with copying.opened(draft) as db:
             db.pragma("auto_vacuum", "incremental")
             db.execute("BEGIN IMMEDIATE")
             schema.create(db)

@@ -76,7 +76,7 @@ class Duties:
             tasks.start_soon(self._feed.poll)
             tasks.start_soon(self._every, SWEEP_MS, self.sweep_if_due)
             tasks.start_soon(self._every, PROCESSES_MS, self.look_for_processes)
-            tasks.start_soon(self._every, TIDY_MS, self._tidy)
+            tasks.start_soon(self._every, TIDY_MS, self.tidy)
             tasks.start_soon(self._every, CHECK_MS, self._check)
             tasks.start_soon(self._every, ANCHOR_MS, self._anchor)
             tasks.start_soon(self._every, IDLE_MS, upkeep.IdleLog(self._store).fold)
@@ -141,7 +141,8 @@ class Duties:
     async def _check_up(self) -> None:
         await checkup.look(self._store)
 
-    async def _tidy(self) -> None:
+    async def tidy(self) -> None:
+        """Drop what has been told and what need not be remembered any longer, and end what is over."""
         def tidied(tx: Tx) -> None:
             tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
             replay.forget_old(tx)

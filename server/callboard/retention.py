@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import apsw
 
-from callboard import audit, storefile
+from callboard import audit, copying
 from callboard.clock import utc_text
 from callboard.dispatch import settle
 from callboard.domains.projects import SETTINGS
@@ -222,7 +222,7 @@ def _export(store: Store, segment: Segment) -> Path:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(target)
-        storefile.sync_folder(target.parent)
+        copying.sync_folder(target.parent)
     finally:
         draft.unlink(missing_ok=True)
     return target

@@ -14,7 +14,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from errno import EACCES, EPERM, EROFS
@@ -22,9 +22,9 @@ from pathlib import Path
 
 import apsw
 
-from callboard import mounts, schema
+from callboard import copying, mounts, schema
 from callboard.clock import utc_text
-from callboard.connection import BUSY_SECONDS, connect, has_moved, insist, open_hardened
+from callboard.connection import BUSY_SECONDS, connect, has_moved, insist
 from callboard.reboot import rebase
 from callboard.unusable import (
     RESTORE,
@@ -65,15 +65,11 @@ __all__ = [
     "StoreInfo",
     "Unavailable",
     "Unusable",
-    "back_up",
     "connect",
     "has_moved",
     "locate",
-    "make_file",
-    "opened",
     "prepare",
     "rebase",
-    "sync_folder",
     "translate",
 ]
 
@@ -138,8 +134,8 @@ def prepare(
     _check_library(apsw.sqlite_lib_version())
     with refusals(path):
         path, kind = locate(path, allow_network, mountinfo)
-        make_file(path)
-        with opened(path) as db:
+        copying.make_file(path)
+        with copying.opened(path) as db:
             # A refusal changes nothing: closing does not even fold the log of a crashed server into the file.
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, _has_content(path, "-wal"))
             unborn = _is_unborn(db, path)
@@ -155,7 +151,7 @@ def prepare(
             _check_fence(db, path)
             _set_journal_mode(db, "delete" if mounts.is_shared(kind) else "wal")
             if created:
-                sync_folder(path.parent)
+                copying.sync_folder(path.parent)
             _carry_over(db, boot_id, boot_ms, now)
             info = StoreInfo(
                 path=path,
@@ -169,13 +165,6 @@ def prepare(
             )
             db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             return info
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[apsw.Connection]:
-    """A connection for a while. It has not read anything yet."""
-    with closing(open_hardened(path, BUSY_SECONDS, lambda: False)) as db:
-        yield db
 
 
 def _check_library(version: str) -> None:
@@ -246,19 +235,6 @@ def _read_only(folder: Path, so: str) -> str:
         f"The folder {folder} cannot be written, {so}. "
         "Make it writable for this user, or name another store with --db."
     )
-
-
-def make_file(path: Path) -> None:
-    """An empty file that only its owner reads. It is made without opening it, so that no descriptor is ever
-    closed beside a connection; a system that cannot do so opens it, which is sound while nobody else knows
-    the file."""
-    try:
-        os.mknod(path, stat.S_IFREG | 0o600)
-    except FileExistsError:
-        return
-    except (AttributeError, OSError):
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _header(db: apsw.Connection) -> bytes:
@@ -445,7 +421,7 @@ def _bring_here(
     if before == schema.VERSION:
         return None
     stamp = re.sub(r"\W", "", utc_text(now))
-    back_up(path, path.with_name(f"{path.name}.v{before}-{stamp}.backup"))
+    copying.back_up(path, path.with_name(f"{path.name}.v{before}-{stamp}.backup"))
     _drop_old_backups(path)
     while step := MIGRATIONS.get(version):
         step(db)
@@ -461,53 +437,9 @@ def _bring_here(
     return int(before)
 
 
-def back_up(
-    source: Path, target: Path, look: Callable[[apsw.Connection, apsw.Connection], None] | None = None
-) -> None:
-    """Copy a store in one step of all pages; the copy appears only once it is found sound and safe on disk.
-
-    One step, because a copy in several would start again with every commit of others. Writers wait for
-    nothing in WAL mode. `look` compares the source, still at the moment of the copy, with the copy, and may
-    refuse or change it. Raises apsw errors, and `Damaged` where the copy is not sound.
-    """
-    draft = target.with_name(f".{target.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    make_file(draft)
-    try:
-        with opened(source) as there, opened(draft) as here:
-            there.execute("BEGIN; SELECT count(*) FROM sqlite_schema")  # reading is what fixes the moment
-            copying = here.backup("main", there, "main")
-            try:
-                copying.step(-1)
-            finally:
-                copying.close(True)
-            here.pragma("journal_mode", "delete")
-            findings = here.execute("PRAGMA integrity_check(3)").get
-            if findings != "ok" or here.execute("SELECT * FROM pragma_foreign_key_check").get:
-                raise Damaged(f"A copy of the store {source} is not sound: {findings}. {RESTORE}")
-            if look is not None:
-                look(there, here)
-        # No connection knows the draft any more, so it may be opened. Renaming does not bring bytes to disk.
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        draft.replace(target)
-        sync_folder(target.parent)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _drop_old_backups(path: Path) -> None:
     """Keep the newest copies; the time of each ends its name."""
     name = re.compile(re.escape(path.name) + r"\.v\d+-\w+\.backup")
     copies = [file for file in path.parent.iterdir() if name.fullmatch(file.name)]
     for copy in sorted(copies, key=lambda file: file.name.split("-")[-1])[:-BACKUPS_KEPT]:
         copy.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable: S6."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

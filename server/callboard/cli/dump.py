@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from callboard import audit, backup, dump, storefile
+from callboard import audit, backup, copying, dump
 from callboard.cli.backup import said, store_at, tell_restored
 from callboard.cli.common import DbOption, fail
 from callboard.clock import HostClock
@@ -72,7 +72,7 @@ def _write(file: Path, lines: Iterator[str]) -> int:
             target.flush()
             os.fsync(target.fileno())
         draft.rename(file)
-        storefile.sync_folder(file.parent)
+        copying.sync_folder(file.parent)
     finally:
         draft.unlink(missing_ok=True)
     return count - 2

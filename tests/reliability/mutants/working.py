@@ -265,7 +265,7 @@ MUTANTS = (
         "S3, S13",
         (
             Edit(
-                "storefile.py",
+                "copying.py",
                 """            copying = here.backup("main", there, "main")
             try:
                 copying.step(-1)
