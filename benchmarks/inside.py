@@ -52,14 +52,35 @@ async def grouping(folder: Path, quick: bool) -> list[Row]:
             await give_back()
             return took
 
+        async def number() -> None:
+            await opened.store.write(lambda tx: tx.next_fence())
+
+        async def numbers_together() -> float:
+            begun = time.perf_counter()
+            await asyncio.gather(*(number() for _ in range(GROUP)))
+            return 1000 * (time.perf_counter() - begun) / GROUP
+
+        async def numbers_alone() -> float:
+            begun = time.perf_counter()
+            for _ in range(GROUP):
+                await number()
+            return 1000 * (time.perf_counter() - begun) / GROUP
+
         return [
+            await in_turn(
+                f"in process: the store's smallest write, one by one beside {GROUP} at once",
+                ("one after the other, each", numbers_alone),
+                (f"{GROUP} that wait together, each", numbers_together),
+                at_least=6.0,
+                rounds=ROUNDS if quick else 3 * ROUNDS,
+            ),
             await in_turn(
                 f"in process: acquire_file_lock, one by one beside {GROUP} at once",
                 ("one after the other, each", alone),
                 (f"{GROUP} that wait together, each", together),
                 at_least=6.0,
                 rounds=ROUNDS if quick else 3 * ROUNDS,
-            )
+            ),
         ]
 
 

@@ -376,11 +376,12 @@ def settle(tx: Tx, caller: Caller) -> None:
         if isinstance(told, Event):
             history.record(tx, caller, told)
         # As it is told in this process too: a fact says itself who did it and where.
-        told = tx.events[place] = replace(
-            told,
-            agent_id=told.agent_id or caller.agent_id,
-            project_id=told.project_id or caller.project_id,
-        )
+        if not (told.agent_id and told.project_id):
+            told = tx.events[place] = replace(
+                told,
+                agent_id=told.agent_id or caller.agent_id,
+                project_id=told.project_id or caller.project_id,
+            )
         tx.run(
             OUTBOX,
             source=tx.process_id,

@@ -143,6 +143,7 @@ class Duties:
 
     async def tidy(self) -> None:
         """Drop what has been told and what need not be remembered any longer, and end what is over."""
+
         def tidied(tx: Tx) -> None:
             tx.run(SWEEP_OUTBOX, before=tx.now - OUTBOX_KEPT_MS)
             replay.forget_old(tx)

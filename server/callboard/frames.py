@@ -36,9 +36,12 @@ LEFT_OUT = "… [{count} more characters] …"
 ELSEWHERE = "… [{count} more characters, which the structured content of this result has] …"
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
 def compact(data: Mapping[str, Any]) -> str:
     """JSON as it is sent: no spaces, and nothing escaped that need not be."""
-    return json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    return _COMPACT.encode(data)
 
 
 def bounded(data: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from callboard import text
+from callboard import frames, text
 from callboard.errors import InvalidArguments, InvalidPath, TooLarge
 from callboard.events import CORE_KINDS, Event
 from callboard.identity import Caller
@@ -36,6 +36,7 @@ from callboard.tool import Result, fitted, tool
 GENESIS = bytes(32)
 """What the first entry of a ledger follows."""
 DETAILS_BYTES = 8 * 1024
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 _ENDINGS = {
     "c": "c h", "c#": "cs", "c++": "cc cpp hpp", "config": "json toml yaml yml", "css": "css scss",
     "dart": "dart", "documentation": "md mdx rst", "elixir": "ex exs", "go": "go", "haskell": "hs",
@@ -93,18 +94,17 @@ TOUCH = Command("""
 
 def entry_hash(previous: bytes, entry: Mapping[str, Any]) -> bytes:
     """The hash of an entry: SHA-256 of the hash before it and the entry's canonical JSON."""
-    canonical = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(previous + canonical.encode()).digest()
+    return hashlib.sha256(previous + _CANONICAL.encode(entry).encode()).digest()
 
 
 def record(tx: Tx, caller: Caller, event: Event) -> None:
     """Write a fact to the ledger, without the secrets it may hold."""
     tail = tx.one(TAIL)
     summary, facts = event.summary, event.details
-    details = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+    details = frames.compact(facts)
     if text.may_hold_secret(f"{summary} {details}"):
         summary, facts = text.redact(summary)[0], _without_secrets(facts)
-        details = json.dumps(facts, separators=(",", ":"), ensure_ascii=False)
+        details = frames.compact(facts)
     entry: dict[str, Any] = {
         "seq": tail.seq + 1 if tail else 1,
         "agent_id": event.agent_id or caller.agent_id,
