@@ -156,10 +156,13 @@ class Feed:
         due = math.inf
         while True:
             self._wanted = anyio.Event()
-            due = min(due, anyio.current_time() + self._pause())
-            with anyio.CancelScope(deadline=due):
-                await self._wanted.wait()
-                continue  # somebody has come who may be in more of a hurry
+            if (pause := self._pause()) == POLL_SECONDS:
+                await anyio.sleep(pause)  # nobody can be in more of a hurry
+            else:
+                due = min(due, anyio.current_time() + pause)
+                with anyio.CancelScope(deadline=due):
+                    await self._wanted.wait()
+                    continue  # somebody has come who may be in more of a hurry
             due = math.inf
             if not self._waiting:
                 continue
