@@ -2,12 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rows import ROUNDS, Row, in_turn, within
+from benchmarks.rows import ROUNDS, Row, Side, in_turn, repeated, within
 from benchmarks.transports import free_path
 from callboard.board import Board, Config, open_board
 from callboard.catalog import PROFILES, select
@@ -18,6 +18,9 @@ TOKENS = {"core": 5_000, "all": 18_000}
 
 GROUP = 64
 """Writes that wait together: as many as one commit takes in."""
+
+
+Write = Callable[[], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -37,47 +40,42 @@ async def grouping(folder: Path, quick: bool) -> list[Row]:
         async def give_back() -> None:
             await opened.call("release_file_locks", {"agent_id": "bench"})
 
-        async def together() -> float:
-            begun = time.perf_counter()
-            await asyncio.gather(*(take() for _ in range(GROUP)))
-            took = 1000 * (time.perf_counter() - begun) / GROUP
-            await give_back()
-            return took
-
-        async def alone() -> float:
-            begun = time.perf_counter()
-            for _ in range(GROUP):
-                await take()
-            took = 1000 * (time.perf_counter() - begun) / GROUP
-            await give_back()
-            return took
-
         async def number() -> None:
             await opened.store.write(lambda tx: tx.next_fence())
 
-        async def numbers_together() -> float:
-            begun = time.perf_counter()
-            await asyncio.gather(*(number() for _ in range(GROUP)))
-            return 1000 * (time.perf_counter() - begun) / GROUP
+        async def nothing() -> None:
+            pass
 
-        async def numbers_alone() -> float:
-            begun = time.perf_counter()
-            for _ in range(GROUP):
-                await number()
-            return 1000 * (time.perf_counter() - begun) / GROUP
+        def together(write: Write, after: Write) -> Side:
+            async def side() -> float:
+                begun = time.perf_counter()
+                await asyncio.gather(*(write() for _ in range(GROUP)))
+                took = 1000 * (time.perf_counter() - begun) / GROUP
+                await after()
+                return took
+
+            return side
+
+        def alone(write: Write, after: Write) -> Side:
+            async def side() -> float:
+                took = await repeated(write, GROUP)()
+                await after()
+                return took
+
+            return side
 
         return [
             await in_turn(
                 f"in process: the store's smallest write, one by one beside {GROUP} at once",
-                ("one after the other, each", numbers_alone),
-                (f"{GROUP} that wait together, each", numbers_together),
+                ("one after the other, each", alone(number, nothing)),
+                (f"{GROUP} that wait together, each", together(number, nothing)),
                 at_least=6.0,
                 rounds=ROUNDS if quick else 3 * ROUNDS,
             ),
             await in_turn(
                 f"in process: acquire_file_lock, one by one beside {GROUP} at once",
-                ("one after the other, each", alone),
-                (f"{GROUP} that wait together, each", together),
+                ("one after the other, each", alone(take, give_back)),
+                (f"{GROUP} that wait together, each", together(take, give_back)),
                 at_least=6.0,
                 rounds=ROUNDS if quick else 3 * ROUNDS,
             ),

@@ -17,27 +17,16 @@ from callboard import __version__, identity
 from callboard import manifests as contract
 from callboard.cli import app
 from tests import terminal
+from tests.commands import Run, runner
 
 SERVER = Path(__file__).resolve().parents[1] / "server"
 ROOT = SERVER.parent
-
-Run = Callable[..., Result]
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in a folder of its own, as a shell does, in this process."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("CALLBOARD_")]:
-        monkeypatch.delenv(name)
-
-    def command(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return command
+    return runner(tmp_path, monkeypatch)
 
 
 def sentence(result: Result) -> str:

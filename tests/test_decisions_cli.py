@@ -3,35 +3,22 @@
 import json
 import os
 import pwd
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from callboard.cli import app
 from tests import terminal
+from tests.commands import Run, runner
 
 Answer = dict[str, Any]
-Run = Callable[..., Result]
 ACCOUNT = f"human:{pwd.getpwuid(os.getuid()).pw_name}"
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in a folder of its own, as a script does, without a terminal."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("CALLBOARD_")]:
-        monkeypatch.delenv(name)
-
-    def command(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return command
+    return runner(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -79,7 +66,8 @@ def persons_key(folder: Path) -> str:
 
 def test_a_list_says_what_waits_for_a_human(run: Run, asked: Answer) -> None:
     run("call", "record_decision", "title=Use tabs", "--agent", "boss")
-    settled, waiting = run("decisions").stdout.splitlines()
+    head, settled, waiting = run("decisions").stdout.splitlines()
+    assert head.split() == ["DECISION", "STATUS", "AGENT", "TITLE"]
     assert "recorded" in settled and "Use tabs" in settled
     assert asked["decision_id"] in waiting and "waits for a human" in waiting and "boss" in waiting
     listed = json.loads(run("decisions", "--json", "--status", "recorded").stdout)
@@ -131,7 +119,7 @@ def test_a_person_at_a_terminal_reads_types_and_has_answered(
     found = read(run, asked)
     assert (found["status"], found["resolved_by"], found["assurance"]) == (status, ACCOUNT, "client")
     assert found["reason"].splitlines()[1] == "as agreed"
-    assert run("decisions", "--status", status).stdout.startswith(asked["decision_id"])
+    assert run("decisions", "--status", status).stdout.splitlines()[1].startswith(asked["decision_id"])
 
 
 @pytest.mark.parametrize(

@@ -1,33 +1,18 @@
 """`callboard projects` and `callboard settings`: what people decide, and only as people."""
 
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
 
-from callboard.cli import app
 from tests import terminal
-
-Run = Callable[..., Result]
+from tests.commands import Run, runner
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in a folder of its own, as a script does, without a terminal."""
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("CALLBOARD_")]:
-        monkeypatch.delenv(name)
-
-    def command(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return command
+    return runner(tmp_path, monkeypatch)
 
 
 @pytest.fixture

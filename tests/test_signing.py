@@ -6,7 +6,6 @@ import pwd
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,17 +13,17 @@ from typing import Any
 
 import apsw
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from callboard import keyfile, signing
 from callboard.cli import app
 from callboard.domains.decisions import digest_of
 from callboard.signing import Outcome
 from tests import terminal
+from tests.commands import Run, runner
 from tests.conftest import Board
 
 Answer = dict[str, Any]
-Run = Callable[..., Result]
 NAME = pwd.getpwuid(os.getuid()).pw_name
 ACCOUNT = f"human:{NAME}"
 PASSPHRASE = "correct horse battery"
@@ -42,19 +41,8 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command in a repository of its own, without a terminal; people's configuration is elsewhere."""
-    (tmp_path / "app").mkdir()
-    monkeypatch.chdir(tmp_path / "app")
-    for name in [name for name in os.environ if name.startswith("CALLBOARD_")]:
-        monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-    def command(*arguments: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(app, arguments)
-        assert result.exit_code == code, result.output
-        assert result.exception is None or isinstance(result.exception, SystemExit)
-        return result
-
-    return command
+    return runner(tmp_path / "app", monkeypatch)
 
 
 @pytest.fixture
