@@ -14,7 +14,7 @@ import anyio
 from callboard import audit, checkup, process, replay, storefile, upkeep
 from callboard.clock import Clock
 from callboard.dispatch import settle
-from callboard.domains import crew, roster
+from callboard.domains import crew, history, roster
 from callboard.errors import Refused
 from callboard.feed import Feed
 from callboard.identity import Caller, Principal
@@ -94,9 +94,11 @@ class Duties:
         await self._store.write(swept)
 
     async def sweep_if_due(self) -> None:
-        """End what is over, where anything is."""
+        """End what is over, where anything is; and however much has happened since, let searches find it."""
         if await self._store.read(crew.is_due):
             await self.sweep()
+            while await self._store.read(history.is_unindexed):
+                await self._store.write(history.index)
 
     async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
         while True:

@@ -295,9 +295,10 @@ async def test_a_search_finds_what_was_told_just_before_it_however_much_that_is(
 
 async def test_entries_are_indexed_though_nobody_searches(board: Board) -> None:
     ann = await board.agent("ann")
-    await noted(ann, "heron")
+    for _ in range(2 * history.INDEXED_AT_ONCE + 1):
+        await noted(ann, "heron")
     assert await board.opened.store.read(crew.is_due)
-    await board.turn(1)
+    await board.opened.duties.sweep_if_due()
     assert await board.rows(UNINDEXED) == [(0,)]
     assert not await board.opened.store.read(crew.is_due)
 
