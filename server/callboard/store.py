@@ -450,10 +450,10 @@ class Store:
         return error
 
     def _is_sound(self) -> bool:
-        """Whether no damage is found by reading the store anew."""
+        """Whether no damage is found by reading the store anew, its full-text indexes too."""
         try:
             with closing(self.connect()) as db:
-                return bool(db.pragma("quick_check", 1) == "ok")
+                return bool(db.pragma("integrity_check", 1) == "ok")
         except (apsw.Error, storefile.Unusable) as error:
             return not isinstance(typed(error), StoreCorrupt)
 

@@ -114,7 +114,8 @@ def serve(
     try:
         anyio.run(run, backend_options={"use_uvloop": loop == "auto" and find_spec("uvloop") is not None})
     except* (Unusable, ValueError, Refused, OSError) as group:
-        message = str(first_of(group))
+        first = first_of(group)
+        message = " ".join(filter(None, (str(first), getattr(first, "hint", None))))
     else:
         return
     fail(message)
