@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from callboard import checkup, integrity, storefile
@@ -71,6 +72,29 @@ def goes_on(started: "subprocess.Popen[str]", code: int = 0) -> str:
     said, _ = started.communicate("\n", timeout=60)
     assert started.returncode == code
     return said.strip()
+
+
+MANY = """
+    WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 400000)
+    INSERT INTO _events (source, topic, kind, subject, created_boot_ms) SELECT 's', 't', 'k', i, 0 FROM n
+"""
+
+
+async def test_a_checkup_is_given_up_when_its_process_stops_and_leaves_no_lease(board: Board) -> None:
+    """S15"""
+    store = board.opened.store
+    with closing(store.connect(readonly=False)) as db:
+        db.execute(MANY)
+    lease = "SELECT count(*) FROM settings WHERE key = 'store.checkup'"
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(checkup.look, store)
+        while await board.rows(lease) == [(0,)]:
+            await board.settle()
+        tasks.cancel_scope.cancel()
+    await board.settle()
+    assert await board.rows(lease) == [(0,)]
+    assert (await health(board)).get("integrity_check_age_seconds") is None
+    assert await checkup.look(store) == []
 
 
 async def health(board: Board) -> dict[str, Any]:

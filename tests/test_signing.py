@@ -184,6 +184,33 @@ def test_an_answer_with_the_passphrase_is_strong_and_verifies_without_a_server(
     assert "1 decisions, 1 signed" in run("decisions", "verify").stdout
 
 
+def test_a_text_that_was_changed_is_not_shown_as_what_its_digest_stands_for(
+    run: Run, key: Path, asked: Answer
+) -> None:
+    """G2: else it could be read in one form, signed, and put back into another."""
+    with closing(apsw.Connection(str(STORE))) as db:
+        [(title,)] = db.execute("SELECT title FROM decisions").fetchall()
+        db.execute("UPDATE decisions SET title = 'Fix a typo'")
+        refused = json.loads(run("decisions", "show", asked["decision_id"], "--json", code=2).stderr)
+        assert refused["error"]["code"] == "digest_mismatch"
+        assert sign("confirm", asked).code == 2
+        person = run("decisions", "verify", "--json", code=1)
+        assert [each["kind"] for each in json.loads(person.stdout)["findings"]] == ["changed"]
+        db.execute("UPDATE decisions SET title = ?", (title,))
+    assert read(run, asked)["status"] == "recorded"
+    assert sign("confirm", asked).code == 0
+
+
+def test_what_is_no_text_does_not_hide_the_decisions_behind_it(run: Run, key: Path, asked: Answer) -> None:
+    assert sign("confirm", asked).code == 0
+    run("call", "record_decision", "title=Use tabs", "--agent", "boss")
+    with closing(apsw.Connection(str(STORE))) as db:
+        db.execute("UPDATE decisions SET reason = CAST(x'ff' AS TEXT) WHERE seq = 1")
+        db.execute("UPDATE decisions SET rationale = 'other' WHERE seq = 2")
+    found = json.loads(run("decisions", "verify", "--json", code=1).stdout)["findings"]
+    assert [each["kind"] for each in found] == ["changed", "changed"]
+
+
 def test_an_answer_that_is_only_typed_stays_what_it_was(run: Run, key: Path, asked: Answer) -> None:
     """G5"""
     typed = f"{asked['digest'][:8]}\n"

@@ -249,6 +249,17 @@ def test_one_socket_may_be_both_input_and_output() -> None:
         assert said(child.reply()) == "both ways"
 
 
+@pytest.mark.parametrize("opened", [True, False])
+@pytest.mark.parametrize("line", [b"{", b"x" * (LIMIT + 1)])
+def test_a_refusal_that_nobody_reads_any_more_ends_the_connection_in_order(opened: bool, line: bytes) -> None:
+    with piped() as child:
+        if opened:
+            child.open()
+        child.stop_reading()
+        child.send(line)
+        assert "Traceback" not in child.ends()
+
+
 def test_a_terminal_serves_and_is_left_as_it_was() -> None:
     ours, theirs = pty.openpty()
     tty.setraw(theirs)

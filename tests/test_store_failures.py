@@ -15,7 +15,7 @@ import pytest
 
 from callboard.errors import Refused, StoreCorrupt
 from callboard.store import Store
-from tests.conftest import Boards
+from tests.conftest import Board, Boards
 from tests.failing_disk import FailingDisk
 
 SERVER = Path(__file__).resolve().parents[1] / "server"
@@ -98,6 +98,19 @@ async def test_a_full_disk_refuses_writes_until_there_is_room_and_reads_go_on(
         assert [hit["kind"] for hit in (await ann.search_crew(query="before"))["hits"]] == ["activity"]
         await ann.acquire_file_lock(file_path="a.py")
         assert await board.rows(LEASES) == [(2,)]
+
+
+async def test_damage_ends_writing_and_searching_goes_on_as_all_reading_does(board: Board) -> None:
+    """S14, S16"""
+    ann = await board.agent("ann")
+    await ann.log_activity(action_type="note", summary="heron")
+    assert len((await ann.search_crew(query="heron"))["hits"]) == 1
+    await ann.log_activity(action_type="note", summary="bittern")
+    board.opened.store.condemn("a test says so")
+    assert (await board.refusal("log_activity", agent_id="ann", action_type="note", summary="x"))["code"] == (
+        "store_corrupt"
+    )
+    assert len((await ann.search_crew(query="heron"))["hits"]) == 1
 
 
 LIMITED = """

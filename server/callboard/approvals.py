@@ -33,7 +33,9 @@ COLUMNS = (
     "assurance",
     "signature",
 )
-DECISIONS = f"SELECT {', '.join(COLUMNS)} FROM decisions ORDER BY seq"
+# As bytes: what is no text was not written by us, and must not hide the decisions behind it.
+DECISIONS = f"SELECT {', '.join(f'CAST({column} AS BLOB)' for column in COLUMNS)} FROM decisions ORDER BY seq"
+BYTES = frozenset({"digest", "signature"})
 KEYS = "SELECT key_id, principal, public_key, revoked_at FROM _signing_keys"
 
 
@@ -79,9 +81,18 @@ def verify(db: apsw.Connection, kept: Mapping[str, Key] | None = None) -> Verdic
     findings: list[Finding] = []
     for row in db.execute(DECISIONS):
         count += 1
-        decision = dict(zip(COLUMNS, row, strict=True))
-        signed += decision["signature"] is not None
-        findings += (Finding(decision["id"], kind, problem) for kind, problem in _faults(decision, keys))
+        stored = dict(zip(COLUMNS, row, strict=True))
+        signed += stored["signature"] is not None
+        name = str(stored["id"], "utf-8", "replace")
+        try:
+            decision = {
+                column: value if value is None or column in BYTES else str(value, "utf-8")
+                for column, value in stored.items()
+            }
+        except UnicodeDecodeError:
+            findings.append(Finding(name, "changed", "it holds what is no text"))
+            continue
+        findings += (Finding(name, kind, problem) for kind, problem in _faults(decision, keys))
     return Verdict(count, signed, len(keys), findings)
 
 
@@ -94,7 +105,7 @@ def _faults(decision: dict[str, Any], keys: Mapping[str, Key]) -> Iterator[tuple
         digest = digest_of(
             decision["title"], decision["rationale"], json.loads(decision["options"]), decision["project_id"]
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         digest = b""
     if digest != decision["digest"]:
         yield "changed", "its text is not the one that its digest names"

@@ -2,7 +2,8 @@
 
 One process of a store does it at a time, under a lease that lapses: one that is killed over it leaves the
 checkup to another, and what the last one found stands until the next has ended. It reads on a connection and
-in a thread of its own, on one snapshot, so it delays neither a writer nor an answer.
+in a thread of its own, on one snapshot: writers and answers share the processor with it, and wait for nothing
+else.
 
 Each process writes down that it serves and takes that back when it stops, so what is left there of a process
 that is gone tells of an unclean stop, whatever ended it: a signal, a crash, or the power.
@@ -10,6 +11,7 @@ that is gone tells of an unclean stop, whatever ended it: a signal, a crash, or 
 
 import json
 import logging
+import threading
 from contextlib import closing
 from datetime import timedelta
 
@@ -17,7 +19,7 @@ import anyio
 
 from callboard import about, integrity
 from callboard.clock import utc_text
-from callboard.errors import StoreCorrupt
+from callboard.errors import Refused, StoreCorrupt
 from callboard.store import Command, Row, Store, Tx, typed
 
 EVERY_DAYS = 1
@@ -29,6 +31,9 @@ REST_SECONDS = 600
 LEASE_MS = 600_000
 """How long a checkup may take until another process takes it for dead. Measured, SQLite's own part takes 3 s
 of 316 MB that nobody has read lately."""
+
+PROGRESS_STEPS = 10_000
+"""After how many of SQLite's own steps it is asked whether the reading was given up: within a millisecond."""
 
 DAMAGE = "integrity_check found damage"
 
@@ -84,10 +89,18 @@ async def look(store: Store) -> list[integrity.Broken] | None:
     """
     if not await store.read(lambda tx: tx.one(DUE, **_times(tx))):
         return None
-    if (seen := await store.write(_claimed)) is None:
-        return None
+    given_up = threading.Event()
     try:
-        broken = await anyio.to_thread.run_sync(_examined, store)
+        if (seen := await store.write(_claimed)) is None:
+            return None
+        broken = await anyio.to_thread.run_sync(_examined, store, given_up, abandon_on_cancel=True)
+    except anyio.get_cancelled_exc_class():
+        # The process is about to stop, which must not wait for a large store; another one begins anew.
+        given_up.set()
+        store.post(_released)
+        raise
+    except Refused:
+        raise
     except Exception as error:
         if isinstance(refusal := typed(error), StoreCorrupt):
             raise store.condemn(DAMAGE) from error
@@ -102,7 +115,7 @@ async def look(store: Store) -> list[integrity.Broken] | None:
     def recorded(tx: Tx) -> None:
         tx.run(RECORD, value=json.dumps({"checked_at": tx.at, "broken": result}), at=tx.at)
         tx.run(FORGET_UNCLEAN, seen=seen)
-        tx.run(RELEASE, process_id=tx.process_id)
+        _released(tx)
 
     await store.write(recorded)
     return broken
@@ -123,6 +136,10 @@ def _claimed(tx: Tx) -> str | None:
     return marker.value if marker else ""
 
 
+def _released(tx: Tx) -> None:
+    tx.run(RELEASE, process_id=tx.process_id)
+
+
 def _times(tx: Tx) -> dict[str, str]:
     return {
         "at": tx.at,
@@ -131,7 +148,9 @@ def _times(tx: Tx) -> dict[str, str]:
     }
 
 
-def _examined(store: Store) -> list[integrity.Broken]:
+def _examined(store: Store, given_up: threading.Event) -> list[integrity.Broken]:
+    """What is broken, as of now. Raises apsw errors, InterruptError once it was given up."""
     with closing(store.connect()) as db:
+        db.set_progress_handler(given_up.is_set, PROGRESS_STEPS)
         db.execute("BEGIN")
         return integrity.examine(db)

@@ -25,9 +25,6 @@ from callboard.errors import (
     InvalidPath,
     NotFound,
     Refused,
-    StoreBusy,
-    StoreFull,
-    StoreUnavailable,
 )
 from callboard.events import Event
 from callboard.feed import ANYTHING, Feed, Listener
@@ -236,7 +233,7 @@ class Dispatch:
         try:
             while await self._store.read(history.is_unindexed):
                 await self._store.write(history.index)
-        except (StoreBusy, StoreFull, StoreUnavailable) as refusal:
+        except Refused as refusal:
             log.warning("the newest entries are not searched (%s)", refusal.code)
 
     # One attempt, in one transaction.

@@ -80,10 +80,14 @@ def make(path: Path, passphrase: str) -> bytes:
         raise Unusable(f"There is a key at {path} already. Name another file with --key-file.") from None
     except OSError as error:
         raise Unusable(f"No key can be made at {path}: {error.strerror}.") from None
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(json.dumps(content, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(json.dumps(content, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        path.unlink(missing_ok=True)  # half a key would stand in the way of a whole one
+        raise Unusable(f"No key can be made at {path}: {error.strerror}.") from None
     return public
 
 

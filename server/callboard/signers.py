@@ -54,7 +54,7 @@ def register(tx: Tx, caller: Caller, public: bytes) -> SigningKey:
     added = tx.run(REGISTER, key_id=key_id, principal=principal, public_key=public, at=tx.at)
     known = tx.one(KEY, key_id=key_id)
     assert known is not None
-    if known.revoked_at is not None or known.principal != principal:
+    if known.revoked_at is not None or (known.principal, known.public_key) != (principal, public):
         why = "was revoked" if known.revoked_at is not None else f"is {known.principal}'s"
         raise Conflict(
             f"The key {key_id} {why}.", hint="Make another: callboard key create.", kind="key", given=key_id
@@ -86,7 +86,7 @@ def check(tx: Tx, person: str, public: bytes) -> None:
     """Refuse a key that the store does not know as this person's own. Raises Forbidden."""
     key_id = signing.key_id_of(public)
     known = tx.one(KEY, key_id=key_id)
-    if known is None:
+    if known is None or known.public_key != public:
         why, hint = "is not known here", "Register it: callboard key register."
     elif known.revoked_at is not None:
         why, hint = f"was revoked at {known.revoked_at}", "Make another: callboard key create."

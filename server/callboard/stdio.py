@@ -329,7 +329,11 @@ class _Connection:
         """What the client says next, until it closes its side and its calls had a moment to finish."""
         while True:
             while self._unread:
-                if (message := await self._taken(self._unread.popleft())) is not None:
+                try:
+                    message = await self._taken(self._unread.popleft())
+                except anyio.BrokenResourceError:  # a refusal of ours that nobody reads any more
+                    raise StopAsyncIteration from None
+                if message is not None:
                     return SessionMessage(message)
             if self._ended:
                 await self._drain()

@@ -271,9 +271,7 @@ class Store:
         be lost: a failure is logged and ends there."""
         if self._closing.is_set():
             return
-        job = Job(operation, asyncio.get_running_loop())
-        job.future.add_done_callback(_log_failure)
-        self._writer.jobs.put(job)
+        self._writer.take(operation).future.add_done_callback(_log_failure)
 
     def connect(self, *, readonly: bool = True) -> apsw.Connection:
         """One more connection, owned by the calling thread."""

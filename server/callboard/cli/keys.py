@@ -56,7 +56,7 @@ def create(
 
     async def allowed(board: Board) -> list[Path]:
         await board.by_person("register_key", lambda tx, caller: None, person=person)
-        return [board.repository.root, board.store.info.path.parent]
+        return [*board.repository.worktrees(), board.store.info.path.parent]
 
     places = on_board(db, allowed, token=token)
     if any(path.resolve().is_relative_to(place.resolve()) for place in places):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from callboard.domains.tasks import settle_decision
-from callboard.errors import NotFound
+from callboard.errors import NotFound, Refused
 from callboard.events import Event, Notice
 from callboard.identity import Caller
 from callboard.store import Query, Row, Tx
@@ -60,6 +60,10 @@ class Decision(Row):
     def waits(self) -> bool:
         """Whether it waits for a human."""
         return self.status == "recorded" and bool(self.needs_confirmation)
+
+
+class DigestMismatch(Refused):
+    """The digest is not that of this decision."""
 
 
 class Member(Row):
@@ -118,8 +122,24 @@ def category_of(title: str) -> Category:
     return next((name for name, stems in _CATEGORIES if stems.search(title)), "general")
 
 
+def check_text(decision: Decision) -> None:
+    """Hold a decision to its digest: whoever reads it and then names the digest must have read what the
+    digest stands for. Raises DigestMismatch for a text that was changed behind the server's back."""
+    try:
+        own = digest_of(decision.title, decision.rationale, decision.choices, decision.project_id)
+    except (TypeError, ValueError, RecursionError):
+        own = b""
+    if own != decision.digest:
+        raise DigestMismatch(
+            f"The text of the decision {decision.id} was changed after it was recorded.",
+            hint="A human runs: callboard decisions verify",
+            given=own.hex(),
+            current=decision.digest.hex(),
+        )
+
+
 def find(tx: Tx, caller: Caller, decision_id: str) -> Decision:
-    """A decision that the caller may read. Raises NotFound, also for another crew's."""
+    """A decision that the caller may read. Raises NotFound, also for another crew's, and DigestMismatch."""
     found = tx.one(READ, decision_id=decision_id, **scope_of(caller))
     if found is None:
         raise NotFound(
@@ -128,6 +148,7 @@ def find(tx: Tx, caller: Caller, decision_id: str) -> Decision:
             kind="decision",
             given=decision_id,
         )
+    check_text(found)
     return found
 
 

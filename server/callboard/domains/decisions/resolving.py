@@ -12,9 +12,18 @@ from typing import Literal
 from pydantic import Field
 
 from callboard import signers
-from callboard.domains.decisions.decision import COLUMNS, Assurance, Decision, Status, announce, find
+from callboard.domains.decisions.decision import (
+    COLUMNS,
+    Assurance,
+    Decision,
+    DigestMismatch,
+    Status,
+    announce,
+    check_text,
+    find,
+)
 from callboard.domains.decisions.recording import already_resolved
-from callboard.errors import Forbidden, Refused
+from callboard.errors import Forbidden
 from callboard.identity import Caller
 from callboard.params import DecisionId, Digest, Reason
 from callboard.signing import Outcome, sealed
@@ -31,10 +40,6 @@ RESOLVE = Decision.query(f"""
        AND agent_id <> :caller
     RETURNING {COLUMNS}
 """)
-
-
-class DigestMismatch(Refused):
-    """The digest is not that of this decision."""
 
 
 class Resolved(Result):
@@ -97,6 +102,7 @@ def _resolve(
         at=tx.at,
     )
     if resolved is not None:
+        check_text(resolved)
         ready = announce(tx, resolved, caller.agent_id)
         return _view(resolved, resolved=True, newly_ready=ready[:50] or None)
     decision = find(tx, caller, decision_id)
