@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+import anyio
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -23,6 +24,9 @@ METHODS: Final = ("GET", "POST", "DELETE", "OPTIONS")
 
 AT_ONCE: Final = 64
 """Requests of one principal that may be open together. Waiting calls and event streams are open for long."""
+
+HELD_SECONDS: Final = 0.1
+"""How long at most a request over the rate waits for its refusal."""
 
 FAILURES_A_MINUTE: Final = 10
 """Failed authentications of one address that are answered as such. They never hold back a good token."""
@@ -171,6 +175,9 @@ class Turnstile:
 
     async def _admit(self, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
         if seconds := self._requests.spend(principal, time.monotonic_ns()):
+            # No sooner than it is worth asking again: else who does not wait is refused as fast as it asks,
+            # and the refusing alone keeps the others waiting.
+            await anyio.sleep(min(seconds, HELD_SECONDS))
             await _slow_down("Too many requests: wait, then go on.", seconds)(scope, receive, send)
             return
         if self._open[principal] >= AT_ONCE:
