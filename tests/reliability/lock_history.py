@@ -330,11 +330,14 @@ class History:
             obstacles = [
                 (span.since, span.until)
                 for span in self.held
-                if span.agent != call.agent and call.meets(span.path)
+                if span.agent != call.agent and span.meets(call) and call.meets(span.path)
             ] + [
                 (span.since, span.until)
                 for span in self.waited
-                if span.agent != call.agent and span.since <= since and call.meets(span.path)
+                if span.agent != call.agent
+                and span.since <= since
+                and span.meets(call)
+                and call.meets(span.path)
             ]
             for begin, end in free(since, call.over, obstacles):
                 still = [(stop.since, stop.until) for stop in self.stops]
