@@ -8,13 +8,14 @@ alarms. Times are milliseconds of the boot clock, which all processes of a host 
 """
 
 import json
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, takewhile
-from pathlib import Path
-from typing import Any
 
 from callboard import globs
+from tests.reliability.lock_calls import ACQUIRE, RELEASE, Call, Stop
+from tests.reliability.timeline import Timeline, free
 
 GRACE = 30_000
 """How long the leases of a process that is gone stand."""
@@ -29,100 +30,6 @@ KEPT = 15_000
 """How long a place whose call is gone may be taken up again by the same request, and some more."""
 
 FOREVER = 2**62
-
-ACQUIRE = ("acquire_file_lock", "acquire_file_locks")
-
-
-@dataclass(frozen=True)
-class Call:
-    """One call. Without an answer its process was killed, at `over` at the latest."""
-
-    agent: str
-    tool: str
-    arguments: dict[str, Any]
-    invoked: int
-    over: int
-    answer: dict[str, Any] | None
-
-    @property
-    def code(self) -> str | None:
-        """Why it was refused."""
-        return self.answer.get("code") if self.answer is not None else None
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        named = self.arguments.get("file_paths") or [self.arguments.get("file_path")]
-        return tuple(path for path in named if path is not None)
-
-    @property
-    def ttl(self) -> int:
-        return 1000 * int(self.arguments.get("ttl_seconds", 600))
-
-    @property
-    def patience(self) -> int:
-        """For how long it may keep its place after it ended."""
-        return 1000 * int(self.arguments.get("queue_seconds", 0))
-
-    @property
-    def waits(self) -> bool:
-        return self.tool in ACQUIRE and bool(self.arguments.get("wait_seconds"))
-
-    @property
-    def shared(self) -> bool:
-        return self.arguments.get("mode") == "shared"
-
-    def meets(self, path: str) -> bool:
-        return any(globs.overlaps(own, path) for own in self.paths)
-
-    def granted(self) -> list[dict[str, Any]]:
-        """The leases that it was given itself, and had not had before."""
-        return [lease for lease in self.leases() if lease.get("refreshed") is not True]
-
-    def leases(self) -> list[dict[str, Any]]:
-        """The leases that it answered to hold."""
-        if self.answer is None or self.code is not None:
-            return []
-        if self.tool == "acquire_file_locks":
-            return list(self.answer["locks"])
-        return [self.answer] if self.tool in ("acquire_file_lock", "renew_file_lock") else []
-
-    def waiters(self) -> set[tuple[str, str, str]]:
-        """Who waits for what in which mode, as a list told it."""
-        if self.answer is None or self.code is not None:
-            return set()
-        return {(each["agent_id"], each["file_path"], each["mode"]) for each in self.answer["waiters"]}
-
-    def ends(self, agent: str, path: str) -> bool:
-        """Whether it gives back or takes away an agent's lease on a path, if it has any effect."""
-        if self.code is not None:
-            return False
-        if self.tool == "force_release_file_lock":
-            return path in self.paths
-        releases = self.tool == "release_file_locks" or (
-            self.tool == "release_file_lock" and path in self.paths
-        )
-        return releases and agent == self.agent
-
-    def ended(self, agent: str, path: str, fence: int | None) -> bool:
-        """Whether it answered to have ended that lease."""
-        if self.answer is None or not self.ends(agent, path):
-            return False
-        if self.tool == "release_file_lock":
-            return self.answer["released"] is True and fence in (None, self.answer["fence"])
-        if self.tool == "release_file_locks":
-            return path in self.answer["released"]
-        taken = [(lease["agent_id"], lease["fence"]) for lease in self.answer["released"]]
-        return any(holder == agent and fence in (None, its) for holder, its in taken)
-
-
-@dataclass(frozen=True)
-class Stop:
-    """A time in which one process stood still, or was killed."""
-
-    agent: str
-    since: int
-    until: int
-    killed: bool = False
 
 
 @dataclass
@@ -148,8 +55,40 @@ class Span:
     since: int
     until: int
 
-    def meets(self, call: Call) -> bool:
-        return self.since <= call.over and self.until >= call.invoked
+
+class Work:
+    """The calls of one agent, in order."""
+
+    def __init__(self, calls: Sequence[Call]) -> None:
+        self.calls = calls
+        self.invoked = [call.invoked for call in calls]
+        renewing = [call.ttl for call in calls if call.tool in (*ACQUIRE, "renew_file_lock")]
+        self.reach = max(renewing, default=0) + SLACK
+        """How far beyond a call a lease of this agent may last."""
+        self.renewed_until = [0] * len(calls)
+        for place in reversed(range(len(calls))):
+            self.renewed_until[place] = self._through(place + 1, calls[place].over + self.reach)
+        self.places = Timeline(
+            (call.invoked + 1, call.over + call.patience + KEPT, call)
+            for call in calls
+            if call.tool in ACQUIRE and (call.answer is None or call.patience)
+        )
+
+    def latest_end(self, since: int, until: int) -> int:
+        """The latest end of a lease that was granted by `until` to a call since `since`. Every call may renew
+        it, and a call that was never answered may have been carried out as late as its process was killed."""
+        return self._through(bisect_left(self.invoked, since), until + self.reach)
+
+    def _through(self, place: int, end: int) -> int:
+        """How long a lease that lasts until `end` may last by the calls from a place on."""
+        while place < len(self.invoked) and self.invoked[place] <= end:
+            end = max(end, self.renewed_until[place])
+            place = bisect_right(self.invoked, self.renewed_until[place])
+        return end
+
+    def keeps_place(self, call: Call) -> bool:
+        """Whether a place on one of a call's paths, got by an earlier call, may still have been there."""
+        return any(set(other.paths) & set(call.paths) for other in self.places.at(call.invoked))
 
 
 @dataclass
@@ -165,10 +104,11 @@ class History:
 
     def __post_init__(self) -> None:
         self.calls.sort(key=lambda call: call.invoked)
-        self.of = {
-            agent: [call for call in self.calls if call.agent == agent]
+        self.work = {
+            agent: Work([call for call in self.calls if call.agent == agent])
             for agent in {call.agent for call in self.calls}
         }
+        self.still = Timeline((stop.since, stop.until, stop) for stop in self.stops)
         self.grants = self._grants()
         self.held = [
             Span(grant.agent, grant.path, grant.invoked, grant.possibly_until) for grant in self.grants
@@ -179,7 +119,9 @@ class History:
             if call.tool in ACQUIRE and (call.arguments.get("wait_seconds") or call.patience)
             for path in call.paths
         ]
-        self.witnessed = len(list(self._witnessed()))
+        self.holding = Timeline((span.since, span.until, span) for span in self.held)
+        self.waiting = Timeline((span.since, span.until, span) for span in self.waited)
+        self.witnessed = list(self._witnessed())
         self.looks = sum(call.tool == "list_file_locks" for call in self.calls)
 
     def violations(self) -> list[str]:
@@ -206,57 +148,68 @@ class History:
                     key, Grant(*key[:2], lease["mode"], lease["fence"], call.invoked, call.over)
                 )
                 grant.surely_until = max(grant.surely_until, call.invoked + call.ttl)
+        releasing = Timeline(
+            (call.invoked, call.over, call)
+            for call in self.calls
+            if call.tool in RELEASE and call.code is None
+        )
+        ended = self._ended()
         for grant in found.values():
-            grant.surely_until = min([grant.surely_until, *self._possible_ends(grant)])
-            grant.possibly_until = self._latest_end(
-                grant.agent, grant.path, grant.fence, grant.responded, grant.responded
+            ends = releasing.during(grant.invoked, grant.surely_until)
+            grant.surely_until = min(
+                [
+                    grant.surely_until,
+                    *(call.invoked for call in ends if call.ends(grant.agent, grant.path)),
+                    *(
+                        stop.since + GRACE
+                        for stop in self.stops
+                        if stop.killed and stop.agent == grant.agent and stop.until >= grant.responded
+                    ),
+                ]
             )
+            known = [
+                over
+                for over, fence in ended[grant.agent, grant.path]
+                if over >= grant.responded and fence in (None, grant.fence)
+            ]
+            latest = self.work[grant.agent].latest_end(grant.responded, grant.responded)
+            grant.possibly_until = min([latest, *known])
         return list(found.values())
 
-    def _possible_ends(self, grant: Grant) -> Iterator[int]:
+    def _ended(self) -> dict[tuple[str, str], list[tuple[int, int | None]]]:
+        """When whose leases on which path were answered to have ended, with their fences where those were
+        told."""
+        found: dict[tuple[str, str], list[tuple[int, int | None]]] = defaultdict(list)
         for call in self.calls:
-            if call.over >= grant.invoked and call.ends(grant.agent, grant.path):
-                yield call.invoked
-        for stop in self.stops:
-            if stop.killed and stop.agent == grant.agent and stop.until >= grant.responded:
-                yield stop.since + GRACE
-
-    def _latest_end(self, agent: str, path: str, fence: int | None, since: int, until: int) -> int:
-        """The latest end of a lease that was granted by `until`. Every call of its agent may renew it, and a
-        call that was never answered may have been carried out as late as its process was killed."""
-        longest = max(
-            (call.ttl for call in self.of[agent] if call.tool in (*ACQUIRE, "renew_file_lock")), default=0
-        )
-        end = until + longest + SLACK
-        for call in self.of[agent]:
-            if since <= call.invoked <= end:
-                end = max(end, call.over + longest + SLACK)
-        if fence is not None:
-            ends = (call.over for call in self.calls if call.over >= since and call.ended(agent, path, fence))
-            end = min([end, *ends])
-        return end
+            for agent, path, fence in call.ended():
+                found[agent, path].append((call.over, fence))
+        return found
 
     def _unseen(self) -> Iterator[Span]:
         """The grants that nobody was told of: to calls without an answer, and to places that were kept."""
         for call in self.calls:
             if call.tool in ACQUIRE and (call.answer is None or call.patience):
-                granted = call.over + call.patience
+                end = self.work[call.agent].latest_end(call.invoked, call.over + call.patience)
                 for path in call.paths:
-                    end = self._latest_end(call.agent, path, None, call.invoked, granted)
                     yield Span(call.agent, path, call.invoked, end)
 
     # The checks
 
     def c1(self) -> Iterator[str]:
         """L1: nobody is told to hold what somebody else surely holds."""
-        for one, other in combinations(self.grants, 2):
-            if (
-                one.agent != other.agent
-                and not one.mode == other.mode == "shared"
-                and max(one.responded, other.responded) < min(one.surely_until, other.surely_until)
-                and globs.overlaps(one.path, other.path)
-            ):
-                yield f"C1: {one} and {other}"
+        live: list[Grant] = []
+        for grant in sorted(self.grants, key=lambda grant: grant.responded):
+            live = [other for other in live if other.surely_until > grant.responded]
+            if grant.surely_until <= grant.responded:
+                continue
+            for other in live:
+                if (
+                    other.agent != grant.agent
+                    and not other.mode == grant.mode == "shared"
+                    and globs.overlaps(other.path, grant.path)
+                ):
+                    yield f"C1: {other} and {grant}"
+            live.append(grant)
 
     def c2(self) -> Iterator[str]:
         """L2: no fence is given twice, and later grants have larger ones."""
@@ -265,14 +218,16 @@ class History:
             if (first := holders.setdefault(grant.fence, grant)) is not grant:
                 yield f"C2: one fence for {first} and {grant}"
         answered = sorted(self.grants, key=lambda grant: grant.responded)
+        times = [grant.responded for grant in answered]
+        highest: list[Grant] = []
+        for grant in answered:
+            highest.append(max([grant, *highest[-1:]], key=lambda each: each.fence))
         for call in self.calls:
-            for lease in call.leases():
-                if (
-                    lease.get("refreshed") is False
-                ):  # the others may have been granted before they were asked for
-                    for grant in takewhile(lambda grant: grant.responded < call.invoked, answered):  # noqa: B023 - used up at once
-                        if grant.fence >= lease["fence"]:
-                            yield f"C2: {grant} came before {call}"
+            before = bisect_left(times, call.invoked)
+            for lease in call.leases() if before else ():
+                # Those that were refreshed may have been granted before they were asked for.
+                if lease.get("refreshed") is False and highest[before - 1].fence >= lease["fence"]:
+                    yield f"C2: {highest[before - 1]} came before {call}"
 
     def c3(self) -> Iterator[str]:
         """L6: whoever is said to stand against a call can have held, or waited for, what it is said to."""
@@ -283,17 +238,18 @@ class History:
                 or "holder" not in call.answer
             ):
                 continue
-            spans = self.held if call.answer["blocked_by"] == "holder" else self.waited
+            spans = self.holding if call.answer["blocked_by"] == "holder" else self.waiting
             if not any(
-                span.agent == call.answer["holder"]
-                and span.path == call.answer["held_path"]
-                and span.meets(call)
-                for span in spans
+                (span.agent, span.path) == (call.answer["holder"], call.answer["held_path"])
+                for span in spans.during(call.invoked, call.over)
             ):
                 yield f"C3: {call}"
 
     def c4(self) -> Iterator[str]:
         """L4, L5: nothing is accepted under a fence that is surely over or superseded."""
+        of: dict[str, list[Grant]] = defaultdict(list)
+        for grant in self.grants:
+            of[grant.path].append(grant)
         for call in self.calls:
             if call.tool == "renew_file_lock":
                 fences = [lease["fence"] for lease in call.leases()]
@@ -302,18 +258,17 @@ class History:
             else:
                 continue
             for fence in fences:
-                yield from self._accepted(call, fence)
+                yield from self._accepted(call, fence, of[call.paths[0]])
 
-    def _accepted(self, call: Call, fence: int) -> Iterator[str]:
+    def _accepted(self, call: Call, fence: int, grants: Sequence[Grant]) -> Iterator[str]:
         if call.arguments.get("fence") not in (None, fence):
             yield f"C4: another fence was given: {call}"
-        for grant in self.grants:
+        for grant in grants:
             own = (grant.agent, grant.fence) == (call.agent, fence)
-            if grant.path == call.paths[0] and own and grant.possibly_until < call.invoked:
+            if own and grant.possibly_until < call.invoked:
                 yield f"C4: {grant} was over: {call}"
             if (
-                grant.path == call.paths[0]
-                and grant.mode == "exclusive"
+                grant.mode == "exclusive"
                 and grant.fence > fence
                 and grant.agent != call.agent
                 and grant.responded < call.invoked
@@ -329,28 +284,26 @@ class History:
             since = call.invoked + self.wake
             obstacles = [
                 (span.since, span.until)
-                for span in self.held
-                if span.agent != call.agent and span.meets(call) and call.meets(span.path)
+                for span in self.holding.during(call.invoked, call.over)
+                if span.agent != call.agent and call.meets(span.path)
             ] + [
                 (span.since, span.until)
-                for span in self.waited
-                if span.agent != call.agent
-                and span.since <= since
-                and span.meets(call)
-                and call.meets(span.path)
+                for span in self.waiting.during(call.invoked, call.over)
+                if span.agent != call.agent and span.since <= since and call.meets(span.path)
             ]
             for begin, end in free(since, call.over, obstacles):
-                still = [(stop.since, stop.until) for stop in self.stops]
+                still = [(stop.since, stop.until) for stop in self.still.during(begin, end)]
                 if sum(until - at for at, until in free(begin, end, still)) > self.wake:
                     yield f"C5: nothing was in the way from {begin} to {end}: {call}"
 
     def c6(self) -> Iterator[str]:
         """L9: who was seen to wait before another asked is granted before it. The order of grants is that of
         their fences; an agent that stood still may have lost its place, and a lock of one's own lets pass."""
-        for earlier, seen in self._witnessed():
+        times = [call.invoked for call in self.calls]
+        for earlier, seen in self.witnessed:
             mine = [lease["fence"] for lease in earlier.granted()]
-            for later in self.calls:
-                if later.agent == earlier.agent or later.invoked <= seen or later.invoked > earlier.over:
+            for later in self.calls[bisect_right(times, seen) : bisect_right(times, earlier.over)]:
+                if later.agent == earlier.agent:
                     continue
                 theirs = [lease["fence"] for lease in later.granted()]
                 if (
@@ -360,88 +313,67 @@ class History:
                     and later.tool in ACQUIRE
                     and not (earlier.shared and later.shared)
                     and any(earlier.meets(path) for path in later.paths)
-                    and not self._lingers(later)
+                    and not self.work[later.agent].keeps_place(later)
                     and not any(
                         span.agent == later.agent and later.meets(span.path) and span.since < later.invoked
-                        for span in self.held
-                        if span.meets(later)
+                        for span in self.holding.during(later.invoked, later.over)
                     )
                 ):
                     yield f"C6: {earlier} was seen to wait at {seen}, before {later}"
 
     def _witnessed(self) -> Iterator[tuple[Call, int]]:
         """Waits that were granted, with the moment by which somebody had seen them wait."""
-        looks = [(call, call.waiters()) for call in self.calls if call.tool == "list_file_locks"]
+        looks = Timeline(
+            (call.invoked, call.over, (call, call.waiters()))
+            for call in self.calls
+            if call.tool == "list_file_locks"
+        )
         for call in self.calls:
-            if not call.waits or not call.granted() or self._lingers(call):
+            if not call.waits or not call.granted() or self.work[call.agent].keeps_place(call):
                 continue
-            if any(
-                stop.agent == call.agent and stop.since <= call.over and stop.until >= call.invoked
-                for stop in self.stops
-            ):
+            if any(stop.agent == call.agent for stop in self.still.during(call.invoked, call.over)):
                 continue
             mode = "shared" if call.shared else "exclusive"
             seen = [
                 look.over
-                for look, waiters in looks
+                for look, waiters in looks.during(call.invoked, call.over)
                 if look.invoked >= call.invoked and look.over <= call.over
                 if any((call.agent, path, mode) in waiters for path in call.paths)
             ]
             if seen:
                 yield call, min(seen)
 
-    def _lingers(self, call: Call) -> bool:
-        """Whether a place on one of its paths, got by its agent's earlier call, may still have been there."""
-        return any(
-            other.tool in ACQUIRE
-            and set(other.paths) & set(call.paths)
-            and (other.answer is None or other.patience)
-            and other.invoked < call.invoked <= other.over + other.patience + KEPT
-            for other in self.of[call.agent]
-        )
-
     def c7(self) -> Iterator[str]:
         """L11: a wait is answered by its deadline, unless a process stood still meanwhile."""
         for call in self.calls:
             deadline = call.invoked + 1000 * int(call.arguments.get("wait_seconds", 0))
-            disturbed = any(stop.since <= call.over and stop.until >= call.invoked for stop in self.stops)
-            if call.answer is not None and not disturbed and call.over > deadline + self.slack:
+            late = call.answer is not None and call.over > deadline + self.slack
+            if late and not list(self.still.during(call.invoked, call.over)):
                 yield f"C7: {call}"
 
     def c9(self) -> Iterator[str]:
         """L7: whoever sees one lease of a request for several paths sees the others, unless they can be over.
         Leases whose fences follow each other were granted together, and none of them before."""
-        together = []
+        groups: dict[tuple[str, str, int], list[Grant]] = {}
+        begun: dict[tuple[str, int], list[Grant]] = defaultdict(list)
+        for grant in self.grants:
+            begun[grant.agent, grant.invoked].append(grant)
         for call in self.calls:
-            if call.tool == "acquire_file_locks" and call.leases() and not self._lingers(call):
-                fences = sorted(lease["fence"] for lease in call.leases())
-                new = [each for each in self.grants if each.fence in fences and each.invoked == call.invoked]
-                if fences == list(range(fences[0], fences[0] + len(new))):
-                    together.append(new)
+            if call.tool != "acquire_file_locks" or self.work[call.agent].keeps_place(call):
+                continue
+            fences = sorted(lease["fence"] for lease in call.leases())
+            new = [grant for grant in begun[call.agent, call.invoked] if grant.fence in fences]
+            if fences and fences == list(range(fences[0], fences[0] + len(new))):
+                groups |= {(grant.agent, grant.path, grant.fence): new for grant in new}
         for look in self.calls:
             if look.tool != "list_file_locks" or look.answer is None or look.code is not None:
                 continue
-            seen = {(lease["agent_id"], lease["file_path"], lease["fence"]) for lease in look.answer["locks"]}
+            seen = [(lease["agent_id"], lease["file_path"], lease["fence"]) for lease in look.answer["locks"]]
             paths = {(agent, path) for agent, path, _ in seen}
-            for grants in together:
-                if any((grant.agent, grant.path, grant.fence) in seen for grant in grants):
-                    for grant in grants:
-                        if (grant.agent, grant.path) not in paths and look.over < grant.surely_until:
-                            yield f"C9: {look} did not see {grant}"
-
-
-def free(since: int, until: int, taken: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """What is left of a stretch of time without those that are taken."""
-    for begin, end in sorted(taken):
-        if end < since:
-            continue
-        if begin > until:
-            break
-        if begin > since:
-            yield since, begin
-        since = max(since, end)
-    if since < until:
-        yield since, until
+            for one in seen:
+                for grant in groups.get(one, ()):
+                    if (grant.agent, grant.path) not in paths and look.over < grant.surely_until:
+                        yield f"C9: {look} did not see {grant}"
 
 
 def replayed(entries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
@@ -461,32 +393,3 @@ def replayed(entries: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
             elif kind != "lock_renewed":
                 del held[at]
     return held
-
-
-def stood_still(logs: Sequence[Path]) -> list[Stop]:
-    """When the workers noticed that they had not been running."""
-    told = [Path(f"{log}.stood").read_text(encoding="utf-8").split("\n")[:-1] for log in logs]
-    return [Stop(**json.loads(line)) for lines in told for line in lines]
-
-
-def read(logs: Sequence[Path], stops: Sequence[Stop]) -> list[Call]:
-    """The calls in the logs of some workers, one log for each life of a worker. A log begins each call with
-    its intent; the last line of a worker that was killed may be torn, and then was never complete."""
-    calls = []
-    for log in logs:
-        pending: dict[str, Any] | None = None
-        for line in log.read_text(encoding="utf-8").split("\n")[:-1]:
-            entry: dict[str, Any] = json.loads(line)
-            if pending is None:
-                pending = entry
-            else:
-                calls.append(Call(**pending, over=entry["responded"], answer=entry["answer"]))
-                pending = None
-        if pending is not None:
-            over = min(
-                stop.until
-                for stop in stops
-                if stop.killed and stop.agent == pending["agent"] and stop.until >= pending["invoked"]
-            )
-            calls.append(Call(**pending, over=over, answer=None))
-    return calls

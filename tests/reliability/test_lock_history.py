@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.reliability.lock_history import Call, History, Stop, replayed
+from tests.reliability.lock_calls import Call, Stop
+from tests.reliability.lock_history import History, replayed
 
 
 def took(agent: str, path: str, fence: int, invoked: int, over: int, **more: Any) -> Call:

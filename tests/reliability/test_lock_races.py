@@ -20,7 +20,8 @@ from mcp import Client
 
 from callboard.board import Config, open_board
 from tests.reliability import lock_worker
-from tests.reliability.lock_history import History, Stop, read, replayed, stood_still
+from tests.reliability.lock_calls import Stop, read, stood_still
+from tests.reliability.lock_history import History, replayed
 from tests.reliability.lock_worker import SPEED, FastClock
 from tests.serving import SERVER, Place, call
 
@@ -155,7 +156,7 @@ async def test_no_two_processes_are_ever_told_what_cannot_be(crowd: Crowd) -> No
     print(
         f"{len(history.calls)} calls, {len(history.grants)} grants, {len(crowd.stops)} stops, "
         f"{sum(stop.killed for stop in crowd.stops)} of them kills, {len(violations)} violations; "
-        f"{history.witnessed} waits that somebody saw, {history.looks} looks at them"
+        f"{len(history.witnessed)} waits that somebody saw, {history.looks} looks at them"
     )
     assert violations == []
     assert not FULL or (history.witnessed and history.looks), "C6 and C9 were held to nothing"
