@@ -138,8 +138,23 @@ async def test_what_an_agent_does_itself_is_no_news_but_what_befalls_it_is(
     await ann.acquire_file_lock(file_path="a.py", ttl_seconds=5)
     assert about(await ann.check_in()) == []
     await board.turn(3_600 * 5)
-    [change] = (await ann.check_in())["changes"]
+    [change] = (await ann.catch_up())["changes"]
     assert (change["id"], change["concerns_you"]) == ("a.py", True)
+
+
+async def test_what_a_message_of_the_same_answer_tells_is_not_told_again(
+    board: Board, crew: tuple[Agent, ...]
+) -> None:
+    lea, ann, _ = crew
+    await lea.add_dag_task(id="a", role="developer")
+    await ann.claim_next_dag_task()
+    await lea.check_in()
+    await ann.complete_dag_task(task_id="a", claim_epoch=1, summary="done")
+    answer = await lea.check_in()
+    assert [message["about"]["event"] for message in answer["messages"]] == ["task_completed"]
+    assert about(answer) == []
+    assert "changes_left_out" not in answer
+    assert about(await lea.catch_up(since_id=answer["since_id"])) == [("task", "a")]
 
 
 async def test_more_changes_than_one_answer_shows_are_counted(crew: tuple[Agent, ...]) -> None:

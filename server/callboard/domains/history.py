@@ -424,7 +424,7 @@ def list_activity(
     until: Since | None = None,
     query: SearchText | None = None,
     newest_first: Annotated[bool, Field(description="Newest first")] = False,
-    limit: Limit = 50,
+    limit: Limit = 20,
 ) -> ActivityPage:
     """Read the ledger: what happened in your project and crew, oldest first unless newest_first.
 

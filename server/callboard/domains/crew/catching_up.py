@@ -139,7 +139,7 @@ class Change(Result):
     id: str
     concerns_you: bool | None = None
     count: int | None = Field(default=None, description="Entries, if more than one")
-    agent_id: str = Field(description="Who did what says most")
+    agent_id: str | None = Field(default=None, description="Who did what says most, unless it is the id")
     summary: str
 
 
@@ -208,7 +208,7 @@ def changes(tx: Tx, caller: Caller, entries: Iterable[Entry]) -> list[DatedChang
             id=shortened(name, SUMMARY),
             concerns_you=group.concerns or None,
             count=group.count if group.count > 1 else None,
-            agent_id=group.entry.agent_id,
+            agent_id=None if (kind, name) == ("agent", group.entry.agent_id) else group.entry.agent_id,
             action_type=group.entry.action_type,
             summary=shortened(group.entry.summary, SUMMARY),
             activity_id=group.entry.id,

@@ -1,5 +1,6 @@
 """Checking in: the one call with which an agent begins its turn."""
 
+from collections.abc import Iterable
 from itertools import islice
 
 from pydantic import Field
@@ -39,7 +40,7 @@ LOCKS = 10
 CLAIMS = 5
 READY = 3
 DECISIONS = 3
-CHANGES = 8
+CHANGES = 5
 
 LOOK_MS = 5_000
 """How often a waiting call looks for work, of which its inbox tells nothing."""
@@ -57,7 +58,9 @@ class CheckedIn(Result):
     decisions: list[OpenDecision] | None = Field(
         default=None, description="Wait for a human, and concern you"
     )
-    changes: list[Change] = Field(description="By others since your last check-in")
+    changes: list[Change] = Field(
+        description="By others since your last check-in, but what messages here tell"
+    )
     changes_left_out: int | None = Field(default=None, description="See catch_up with this since_id")
     since_id: int
     next: str | None = None
@@ -94,12 +97,26 @@ def _has_work(tx: Tx, caller: Caller) -> bool:
     return bool(running or to_review(tx, caller, 1)) or next(ready_for(tx, caller), None) is not None
 
 
+def _told_by(handed_out: Iterable[Message]) -> set[tuple[str, str]]:
+    """Which changes of what the messages of this answer tell already."""
+    return {
+        (message.about["event"], told)
+        for message in handed_out
+        if message.about is not None and "event" in message.about
+        for told in message.about.values()
+        if isinstance(told, str)
+    }
+
+
 def _answer(tx: Tx, caller: Caller, received: Received, *, timed_out: bool | None = None) -> CheckedIn:
     """All that there is to say now; the reader's place in the ledger moves on."""
     upto = latest(tx)
     since = cursor_of(tx, caller.agent_id)
     entries, older = newest_entries(tx, caller, upto if since is None else since, upto)
-    ranked = changes(tx, caller, entries)
+    told = _told_by(received.messages)
+    ranked = [
+        change for change in changes(tx, caller, entries) if (change.action_type, change.id) not in told
+    ]
     move_cursor(tx, caller.agent_id, upto)
     held = held_locks(tx, caller.agent_id)
     pending = undecided(tx, caller)

@@ -144,7 +144,7 @@ def search_crew(
     kinds: Annotated[
         list[KindWord] | None, Field(max_length=8, description="Only these, such as task or message")
     ] = None,
-    limit: Limit = 20,
+    limit: Limit = 10,
 ) -> CrewHits:
     """Search all that you may read: tasks, decisions, messages, talk, activity, knowledge.
 

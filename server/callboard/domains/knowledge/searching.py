@@ -48,7 +48,7 @@ def search_knowledge(
     query: SearchText,
     category: Annotated[AnyCategory | None, Field(description="Kind")] = None,
     source: AuthorOrSource | None = None,
-    limit: Annotated[int, Field(description="At most this many", ge=1, le=50, strict=True)] = 10,
+    limit: Annotated[int, Field(description="At most this many", ge=1, le=50, strict=True)] = 5,
     max_tokens: MaxTokens = 2_000,
 ) -> Hits:
     """Search what your project knows, in plain words. Ask before you start.
