@@ -22,7 +22,7 @@ from callboard.stdio import Malformed, decode
 COMPARED: Final = (b"host", b"origin", b"content-type")
 METHODS: Final = ("GET", "POST", "DELETE", "OPTIONS")
 
-AT_ONCE: Final = 64
+AT_ONCE: Final = 16
 """Requests of one principal that may be open together. Waiting calls and event streams are open for long."""
 
 HELD_SECONDS: Final = 0.1
