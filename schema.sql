@@ -292,7 +292,7 @@ CREATE INDEX _idx_lock_delays_prefix ON _lock_delays (prefix);
 -- The append-only ledger of everything that happened, written in the transaction of the effect. Each row carries
 -- the hash of the one before. Scope: crew.
 CREATE TABLE activity_log (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, -- place in the chain, without gaps
     agent_id TEXT NOT NULL,
     agent_role TEXT NOT NULL,
     action_type TEXT NOT NULL,              -- an open set
@@ -302,7 +302,6 @@ CREATE TABLE activity_log (
     timestamp TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     project_id TEXT DEFAULT '',             -- '' = no project
-    seq INTEGER NOT NULL UNIQUE,            -- place in the chain, without gaps
     prev_hash BLOB NOT NULL
         CONSTRAINT prev_hash_length CHECK (length(prev_hash) = 32),
     entry_hash BLOB NOT NULL                -- SHA-256 of the previous hash and this row
@@ -315,7 +314,6 @@ CREATE TABLE activity_log (
 CREATE INDEX idx_activity_agent ON activity_log (agent_id);
 CREATE INDEX idx_activity_type ON activity_log (action_type);
 CREATE INDEX idx_activity_project ON activity_log (project_id);
-CREATE INDEX _idx_activity_lead ON activity_log (lead_id);
 
 CREATE TRIGGER _activity_log_keeps_rows BEFORE UPDATE ON activity_log
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
@@ -333,7 +331,7 @@ CREATE TABLE _activity_seals (
 ) STRICT;
 
 CREATE TRIGGER _activity_log_keeps_unsealed_rows BEFORE DELETE ON activity_log
-WHEN NOT EXISTS (SELECT 1 FROM _activity_seals WHERE old.seq BETWEEN first_seq AND last_seq)
+WHEN NOT EXISTS (SELECT 1 FROM _activity_seals WHERE old.id BETWEEN first_seq AND last_seq)
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
 
 -- How much happened on a day, of the entries that left the ledger in sealed segments. Scope: crew.
@@ -373,7 +371,7 @@ CREATE TABLE agent_file_history (
     read_count INTEGER NOT NULL DEFAULT 0,
     commit_count INTEGER NOT NULL DEFAULT 0,
     lock_count INTEGER NOT NULL DEFAULT 0,  -- intent rather than work
-    last_seq INTEGER NOT NULL DEFAULT 0,    -- `activity_log.seq` of the last touch: the order of touches
+    last_seq INTEGER NOT NULL DEFAULT 0,    -- `activity_log.id` of the last touch: the order of touches
     PRIMARY KEY (agent_id, lead_id, file_path)
 ) STRICT;
 CREATE INDEX idx_file_history_file ON agent_file_history (file_path, lead_id);
@@ -382,7 +380,7 @@ CREATE INDEX _idx_file_history_newest ON agent_file_history (project_id, last_se
 
 -- Full text of the ledger. Every writing call adds entries, and to index one costs a third of such a call; so
 -- they are indexed many at a time, behind the answers and before each search. `_activity_unindexed` is what is
--- still to come: ids are the places in the chain, so all up to the last one that is indexed are.
+-- still to come: ids have no gaps, so all up to the last one that is indexed are.
 CREATE VIRTUAL TABLE _fts_activity USING fts5 (
     summary, details, search_words,
     content = 'activity_log', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'

@@ -60,12 +60,12 @@ class Entry(Row):
     id: int
 
 
-TAIL = Tail.query("SELECT seq, entry_hash FROM activity_log ORDER BY seq DESC LIMIT 1")
+TAIL = Tail.query("SELECT id AS seq, entry_hash FROM activity_log ORDER BY id DESC LIMIT 1")
 RECORD = Command("""
     INSERT INTO activity_log
-           (id, seq, agent_id, agent_role, action_type, summary, details, timestamp, project_id, lead_id,
+           (id, agent_id, agent_role, action_type, summary, details, timestamp, project_id, lead_id,
             origin, search_words, prev_hash, entry_hash)
-    VALUES (:seq, :seq, :agent_id, :agent_role, :action_type, :summary, :details, :timestamp, :project_id,
+    VALUES (:seq, :agent_id, :agent_role, :action_type, :summary, :details, :timestamp, :project_id,
             :lead_id, :origin, :search_words, :prev_hash, :entry_hash)
 """)
 UNINDEXED = Entry.query("SELECT id FROM _activity_unindexed LIMIT 1")
@@ -266,7 +266,7 @@ class ActivityPage(Result):
 
 
 class ActivityRow(Row):
-    seq: int
+    id: int
     agent_id: str
     agent_role: str
     action_type: str
@@ -280,7 +280,7 @@ def _listing(leading: str, order: str, source: str = "activity_log AS a") -> Que
     """One way to page through the ledger, in the order of ids. `leading` is the filter that an index serves;
     the plus keeps the planner from the project's, which nearly all entries share."""
     return ActivityRow.query(f"""
-        SELECT a.seq, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
+        SELECT a.id, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
           FROM {source}
          WHERE {leading} AND a.id > :after AND a.id < :before
            AND +a.project_id = :project_id AND (:every_crew OR a.lead_id IN ('', :lead_id))
@@ -478,7 +478,7 @@ def latest_of(tx: Tx, caller: Caller, agent_id: str, limit: int) -> list[Activit
 
 def _activity(row: ActivityRow) -> Activity:
     return Activity(
-        activity_id=row.seq,
+        activity_id=row.id,
         agent_id=row.agent_id,
         agent_role=row.agent_role,
         action_type=row.action_type,
