@@ -84,6 +84,7 @@ async def test_old_entries_leave_the_ledger_as_a_sealed_segment(board: Board, bo
     assert counted == [(len(entries), entries[0]["timestamp"][:10], entries[-1]["timestamp"][:10])]
     previous = bytes(32)
     for entry in entries:
+        assert entry["prev_hash"] == previous.hex()
         previous = entry_hash(previous, {name: entry[name] for name in audit.HASHED})
     assert previous == sealed
     with closing(board.opened.store.connect()) as db:
