@@ -124,18 +124,17 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
         search_words=text.index_words(" ".join([summary, *text.texts_in(facts)])),
         entry_hash=entry_hash(previous, entry),
     )
-    if event.kind == "lock_acquired":
-        for path in event.details.get("files", ()):  # type: ignore[attr-defined]  # a list of names, told by locks
-            touch(
-                tx,
-                caller,
-                path,
-                "lock",
-                seq=entry["seq"],
-                agent_id=event.agent_id,
-                agent_role=event.agent_role,
-                project_id=event.project_id,
-            )
+    for path in event.locked:
+        touch(
+            tx,
+            caller,
+            path,
+            "lock",
+            seq=entry["seq"],
+            agent_id=event.agent_id,
+            agent_role=event.agent_role,
+            project_id=event.project_id,
+        )
 
 
 INDEXED_AT_ONCE = 200
