@@ -292,7 +292,7 @@ CREATE INDEX _idx_lock_delays_prefix ON _lock_delays (prefix);
 -- The append-only ledger of everything that happened, written in the transaction of the effect. Each row's hash
 -- covers the one before. Scope: crew.
 CREATE TABLE activity_log (
-    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, -- place in the chain, without gaps
+    id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     agent_id TEXT NOT NULL,
     agent_role TEXT NOT NULL,
     action_type TEXT NOT NULL,              -- an open set
@@ -302,6 +302,7 @@ CREATE TABLE activity_log (
     timestamp TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     project_id TEXT DEFAULT '',             -- '' = no project
+    seq INTEGER NOT NULL GENERATED ALWAYS AS (id) VIRTUAL, -- place in the chain, without gaps; order is by `id`
     entry_hash BLOB NOT NULL                -- SHA-256 of the hash before it and this row
         CONSTRAINT entry_hash_length CHECK (length(entry_hash) = 32),
     lead_id TEXT NOT NULL DEFAULT '',       -- the crew that it concerns; '' = all

@@ -13,7 +13,7 @@ from callboard.domains.history import entry_hash
 from tests.conftest import Board
 
 ENTRIES = 20
-COLUMNS = ", ".join(("id", *audit.COVERED))
+COLUMNS = ", ".join(audit.HASHED)
 
 
 @pytest.fixture

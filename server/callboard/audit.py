@@ -27,7 +27,8 @@ ANCHOR_ROWS = 1_000
 ANCHOR_SECONDS = 600
 """After how long it is anchored at the latest, where anything is new."""
 
-COVERED = (
+HASHED = (
+    "seq",
     "agent_id",
     "agent_role",
     "action_type",
@@ -40,11 +41,8 @@ COVERED = (
 )
 """The columns that an entry's hash covers; `search_words` follows from them."""
 
-HASHED = ("seq", *COVERED)
-"""What the hash is over: they and the entry's place, which is its id."""
-
 ENTRIES = f"""
-    SELECT id AS seq, {", ".join(COVERED)}, entry_hash FROM activity_log
+    SELECT {", ".join(HASHED)}, entry_hash FROM activity_log
      WHERE id > :after ORDER BY id
 """
 

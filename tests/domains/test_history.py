@@ -28,7 +28,7 @@ HASHED = (
 
 async def broken_link(board: Board) -> int | None:
     """The first entry of the ledger that does not follow from the one before it, None if all do."""
-    names = ", ".join("id AS seq" if name == "seq" else name for name in HASHED)
+    names = ", ".join(HASHED)
     rows = await board.rows(f"SELECT {names}, entry_hash FROM activity_log ORDER BY id")
     previous = bytes(32)
     for place, row in enumerate(rows, 1):
