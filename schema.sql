@@ -15,7 +15,8 @@
 --     row: agents, for one, are never deleted.
 --   * `lead_id` names a crew: the id of its root lead, or the project's id where a crew has no lead. Each table says
 --     whose it is: the store's, a project's, or a crew's.
---   * `search_words` holds what full-text search should find beside the text itself: the parts of its identifiers.
+--   * `search_words` holds what full-text search should find beside the text itself: the parts of its identifiers
+--     that a tokenizer does not see.
 
 PRAGMA application_id = 1667396196;         -- the bytes `cbrd`: tells a store from any other SQLite file
 PRAGMA user_version = 1;                    -- version of this schema; a newer store is refused, an older one migrated

@@ -275,6 +275,14 @@ async def test_full_text_finds_identifiers_whole_and_by_their_parts(
     assert len(page["entries"]) == found
 
 
+@pytest.mark.parametrize("query", ["heron_nest", "heron", "reed", "reed/heron_nest.py"])
+async def test_full_text_finds_identifiers_behind_a_line_break_in_details(board: Board, query: str) -> None:
+    """Details are indexed as JSON, in which a line break ends in a letter."""
+    ann = await board.agent("ann")
+    await ann.log_activity(action_type="note", summary="seen", details={"where": "at\nreed/heron_nest.py"})
+    assert len((await ann.list_activity(query=query, action_type="note"))["entries"]) == 1
+
+
 UNINDEXED = "SELECT count(*) FROM _activity_unindexed"
 
 

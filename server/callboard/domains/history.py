@@ -118,10 +118,12 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
         "origin": event.origin,
     }
     previous = tail.entry_hash if tail else GENESIS
+    said = " ".join(text.texts_in(facts))
     tx.run(
         RECORD,
         **entry,
-        search_words=text.index_words(" ".join([summary, *text.texts_in(facts)])),
+        # The letter of an escape begins the word behind it, which is then another one in the index.
+        search_words=text.index_words(f"{summary} {said}", beside=said if "\\" in details else ""),
         entry_hash=entry_hash(previous, entry),
     )
     for path in event.locked:
