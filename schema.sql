@@ -290,8 +290,8 @@ CREATE INDEX _idx_lock_delays_prefix ON _lock_delays (prefix);
 -- === history ===
 -- What happened, in a ledger that nobody edits, and who knows which file.
 
--- The append-only ledger of everything that happened, written in the transaction of the effect. Each row's hash
--- covers the one before. Scope: crew.
+-- The append-only ledger of everything that happened, written in the transaction of the effect. Each row carries
+-- the hash of the one before. Scope: crew.
 CREATE TABLE activity_log (
     id INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
     agent_id TEXT NOT NULL,
@@ -304,7 +304,9 @@ CREATE TABLE activity_log (
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     project_id TEXT DEFAULT '',             -- '' = no project
     seq INTEGER NOT NULL GENERATED ALWAYS AS (id) VIRTUAL, -- place in the chain, without gaps; order is by `id`
-    entry_hash BLOB NOT NULL                -- SHA-256 of the hash before it and this row
+    prev_hash BLOB NOT NULL
+        CONSTRAINT prev_hash_length CHECK (length(prev_hash) = 32),
+    entry_hash BLOB NOT NULL                -- SHA-256 of the previous hash and this row
         CONSTRAINT entry_hash_length CHECK (length(entry_hash) = 32),
     lead_id TEXT NOT NULL DEFAULT '',       -- the crew that it concerns; '' = all
     origin TEXT NOT NULL DEFAULT 'server'   -- whose word it is: an agent's note never passes for the server's

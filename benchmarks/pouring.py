@@ -64,14 +64,14 @@ def pour_ledger(store: Path, count: int) -> None:
                 summary = str(reading.execute(texts, (seq,)).get)
                 entry = hashed | {"seq": seq, "summary": summary}
                 found = history.entry_hash(previous, entry)
-                yield entry | {"search_words": "", "entry_hash": found}
+                yield entry | {"search_words": "", "prev_hash": previous, "entry_hash": found}
                 previous = found
 
         with closing(apsw.Connection(":memory:")) as reading:
             db.executemany(history.RECORD.sql, entries())
 
 
-_NOT_HASHED = {"id", "search_words", "entry_hash"}
+_NOT_HASHED = {"id", "search_words", "prev_hash", "entry_hash"}
 
 
 def whole(store: Path) -> None:

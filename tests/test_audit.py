@@ -48,14 +48,16 @@ def anchors_of(path: Path, *places: int) -> list[Anchor]:
         ]
 
 
-def written_anew(db: apsw.Connection, after: int, most: int = -1) -> None:
+def written_anew(db: apsw.Connection, after: int) -> None:
     """Compute the chain again, as one does who may write the store and knows how it is made."""
     previous = db.execute("SELECT entry_hash FROM activity_log WHERE id = ?", (after,)).get
     for row in db.execute(
-        f"SELECT {COLUMNS} FROM activity_log WHERE id > ? ORDER BY id LIMIT ?", (after, most)
+        f"SELECT {COLUMNS} FROM activity_log WHERE id > ? ORDER BY id", (after,)
     ).fetchall():
         own = entry_hash(previous, dict(zip(audit.HASHED, row, strict=True)))
-        db.execute("UPDATE activity_log SET entry_hash = ? WHERE id = ?", (own, row[0]))
+        db.execute(
+            "UPDATE activity_log SET prev_hash = ?, entry_hash = ? WHERE id = ?", (previous, own, row[0])
+        )
         previous = own
 
 
@@ -64,8 +66,7 @@ def change(db: apsw.Connection) -> None:
 
 
 def unlink(db: apsw.Connection) -> None:
-    db.execute("UPDATE activity_log SET summary = 'something else' WHERE id = 6")
-    written_anew(db, 5, 1)
+    db.execute("UPDATE activity_log SET prev_hash = zeroblob(32) WHERE id = 7")
 
 
 def delete(db: apsw.Connection) -> None:
@@ -82,8 +83,8 @@ def insert(db: apsw.Connection) -> None:
     db.execute("UPDATE activity_log SET id = -id WHERE id > 6")
     db.execute("UPDATE activity_log SET id = 1 - id WHERE id < 0")
     db.execute(
-        "INSERT INTO activity_log (id, agent_id, agent_role, action_type, summary, entry_hash) "
-        "SELECT 7, agent_id, agent_role, action_type, 'slipped in', entry_hash "
+        "INSERT INTO activity_log (id, agent_id, agent_role, action_type, summary, prev_hash, "
+        "entry_hash) SELECT 7, agent_id, agent_role, action_type, 'slipped in', prev_hash, entry_hash "
         "FROM activity_log WHERE id = 8"
     )
 

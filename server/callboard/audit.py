@@ -1,6 +1,6 @@
 """Audit: whether the ledger still tells what it told when it was written.
 
-The hash of each entry covers the one before, so a change, an insertion, a deletion or a new order breaks the
+Each entry carries the hash of the one before, so a change, an insertion, a deletion or a new order breaks the
 chain at one place. What a bare chain cannot show, a cut tail, an older copy in the store's place, or a chain
 that was computed anew, shows against the anchors: (seq, hash, time) of the ledger's end, told from time to
 time to a file outside the store (B. Schneier, J. Kelsey: Secure Audit Logs to Support Computer Forensics,
@@ -42,7 +42,7 @@ HASHED = (
 """The columns that an entry's hash covers; `search_words` follows from them."""
 
 ENTRIES = f"""
-    SELECT {", ".join(HASHED)}, entry_hash FROM activity_log
+    SELECT {", ".join(HASHED)}, prev_hash, entry_hash FROM activity_log
      WHERE id > :after ORDER BY id
 """
 
@@ -118,12 +118,14 @@ def chain(rows: Iterable[tuple[Any, ...]], previous: bytes, seq: int) -> Iterato
     entries = iter(rows)
     while (row := _next(entries, seq + 1)) is not None:
         values = dict(zip(HASHED, row, strict=False))
-        own = row[-1]
+        before, own = row[-2:]
         if values["seq"] != seq + 1:
             raise _Broken(seq + 1, f"entry {seq + 1} is missing")
         seq += 1
+        if before != previous:
+            raise _Broken(seq, f"entry {seq} does not follow on the one before it")
         if own != entry_hash(previous, values):
-            raise _Broken(seq, f"entry {seq} is not what was written behind the one before it")
+            raise _Broken(seq, f"entry {seq} is not what was written")
         previous = own
         yield seq, own
 
@@ -141,13 +143,13 @@ def segment(db: apsw.Connection, last: int) -> Iterator[dict[str, Any]]:
 
     Raises ValueError where it does not: what is broken is not sealed.
     """
+    names = (*HASHED, "prev_hash", "entry_hash")
     try:
-        first, previous = _sealed(db)
+        first, digest = _sealed(db)
         rows = db.execute(f"{ENTRIES} LIMIT :count", {"after": first, "count": last - first}).fetchall()
-        for row, (_, own) in zip(rows, chain(rows, previous, first), strict=True):
-            hashes = {"prev_hash": previous.hex(), "entry_hash": own.hex()}
-            yield dict(zip(HASHED, row, strict=False)) | hashes
-            previous = own
+        for row, _ in zip(rows, chain(rows, digest, first), strict=True):
+            pairs = zip(names, row, strict=True)
+            yield {name: value.hex() if isinstance(value, bytes) else value for name, value in pairs}
     except _Broken as broken:
         raise ValueError(f"The ledger is not sealed: {broken}.") from None
 

@@ -29,12 +29,14 @@ HASHED = (
 async def broken_link(board: Board) -> int | None:
     """The first entry of the ledger that does not follow from the one before it, None if all do."""
     names = ", ".join(HASHED)
-    rows = await board.rows(f"SELECT {names}, entry_hash FROM activity_log ORDER BY id")
+    rows = await board.rows(f"SELECT {names}, prev_hash, entry_hash FROM activity_log ORDER BY id")
     previous = bytes(32)
     for place, row in enumerate(rows, 1):
-        entry = dict(zip(HASHED, row[:-1], strict=True))
+        entry = dict(zip(HASHED, row[:-2], strict=True))
         canonical = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-        if entry["seq"] != place or row[-1] != hashlib.sha256(previous + canonical).digest():
+        if entry["seq"] != place or row[-2] != previous:
+            return place
+        if row[-1] != hashlib.sha256(previous + canonical).digest():
             return place
         previous = row[-1]
     return None
@@ -103,13 +105,13 @@ async def test_the_chain_of_hashes_holds_row_by_row(board: Board) -> None:
     assert await broken_link(board) is None
 
 
-@pytest.mark.parametrize("column", ["id", *(name for name in HASHED if name != "seq"), "entry_hash"])
+@pytest.mark.parametrize("column", ["id", *(name for name in HASHED if name != "seq"), "prev_hash", "entry_hash"])
 async def test_a_change_of_any_column_breaks_the_chain_where_it_was_made(board: Board, column: str) -> None:
     """H4: even one who can take the triggers away is seen."""
     await noted(await board.agent("ann"), "one", "two", "three")
     place = (await board.rows("SELECT id FROM activity_log WHERE summary = 'two'"))[0][0]
     values = {"id": "id + 100", "details": "'{\"a\":1}'", "timestamp": "'2026-01-01T12:00:00.001Z'"}
-    values |= {"origin": "'server'", "entry_hash": "zeroblob(32)"}
+    values |= {"origin": "'server'", "prev_hash": "zeroblob(32)", "entry_hash": "zeroblob(32)"}
     with board.opened.store.connect(readonly=False) as db:
         db.execute("DROP TRIGGER _activity_log_keeps_rows")
         changed = values.get(column, "'other'")

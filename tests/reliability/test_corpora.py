@@ -193,7 +193,7 @@ async def test_a_change_of_any_byte_of_the_ledger_is_found_with_its_place(
 
         db.execute("PRAGMA ignore_check_constraints = ON")
         assert audit.verify(db, anchors).sound
-        for column in (*audit.HASHED[1:], "entry_hash"):
+        for column in (*audit.HASHED[1:], "prev_hash", "entry_hash"):
             rows = db.execute(
                 f"SELECT id, typeof({column}), CAST({column} AS BLOB) FROM activity_log"
                 f" WHERE {column} NOTNULL"
@@ -214,7 +214,7 @@ async def test_a_change_of_any_byte_of_the_ledger_is_found_with_its_place(
             assert found(exchange) == seq
             push = f"UPDATE activity_log SET id = -id WHERE id >= {seq}"
             back = "UPDATE activity_log SET id = 1 - id WHERE id < 0"
-            columns = "agent_id, agent_role, action_type, summary, timestamp, entry_hash"
+            columns = "agent_id, agent_role, action_type, summary, timestamp, prev_hash, entry_hash"
             copied = f"INSERT INTO activity_log (id, {columns}) SELECT {seq}, {columns}"
             assert found(f"{push};{back};{copied} FROM activity_log WHERE id = {seq + 1}") in (seq, seq + 1)
             cut = f"DELETE FROM activity_log WHERE id > {seq}"

@@ -1,6 +1,6 @@
 """History: what happened, and who knows which file.
 
-The ledger is append-only. The hash of each entry covers the one before it and is written in the
+The ledger is append-only. Each entry carries the hash of the one before it and is written in the
 transaction of what it tells, so that the past can be read but not rewritten unseen.
 """
 
@@ -64,9 +64,9 @@ TAIL = Tail.query("SELECT id AS seq, entry_hash FROM activity_log ORDER BY id DE
 RECORD = Command("""
     INSERT INTO activity_log
            (id, agent_id, agent_role, action_type, summary, details, timestamp, project_id, lead_id,
-            origin, search_words, entry_hash)
+            origin, search_words, prev_hash, entry_hash)
     VALUES (:seq, :agent_id, :agent_role, :action_type, :summary, :details, :timestamp, :project_id,
-            :lead_id, :origin, :search_words, :entry_hash)
+            :lead_id, :origin, :search_words, :prev_hash, :entry_hash)
 """)
 UNINDEXED = Entry.query("SELECT id FROM _activity_unindexed LIMIT 1")
 INDEX = Command("""
@@ -124,6 +124,7 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
         **entry,
         # The letter of an escape begins the word behind it, which is then another one in the index.
         search_words=text.index_words(f"{summary} {said}", beside=said if "\\" in details else ""),
+        prev_hash=previous,
         entry_hash=entry_hash(previous, entry),
     )
     for path in event.locked:
