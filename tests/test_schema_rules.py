@@ -47,7 +47,7 @@ def test_the_ledger_cannot_be_edited(db: apsw.Connection) -> None:
     for statement in ("UPDATE activity_log SET summary = 'other'", "DELETE FROM activity_log"):
         with pytest.raises(apsw.ConstraintError, match="append-only"):
             db.execute(statement)
-    columns = "id, agent_id, agent_role, action_type, summary, entry_hash"
+    columns = "id, agent_id, agent_role, action_type, summary, prev_hash, entry_hash"
     with pytest.raises(apsw.ConstraintError, match="append-only"):
         db.execute(f"INSERT OR REPLACE INTO activity_log ({columns}) SELECT {columns} FROM activity_log")
     assert db.execute("SELECT summary FROM activity_log").get == "took a lock"
