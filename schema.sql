@@ -15,7 +15,8 @@
 --     row: agents, for one, are never deleted.
 --   * `lead_id` names a crew: the id of its root lead, or the project's id where a crew has no lead. Each table says
 --     whose it is: the store's, a project's, or a crew's.
---   * `search_words` holds what full-text search should find beside the text itself: the parts of its identifiers.
+--   * `search_words` holds what full-text search should find beside the text itself: the parts of its identifiers
+--     that a tokenizer does not see.
 
 PRAGMA application_id = 1667396196;         -- the bytes `cbrd`: tells a store from any other SQLite file
 PRAGMA user_version = 1;                    -- version of this schema; a newer store is refused, an older one migrated
@@ -302,7 +303,7 @@ CREATE TABLE activity_log (
     timestamp TEXT DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT timestamp_time CHECK (timestamp IS strftime('%Y-%m-%dT%H:%M:%fZ', timestamp)),
     project_id TEXT DEFAULT '',             -- '' = no project
-    seq INTEGER NOT NULL UNIQUE,            -- place in the chain, without gaps
+    seq INTEGER NOT NULL GENERATED ALWAYS AS (id) VIRTUAL, -- place in the chain, without gaps; order is by `id`
     prev_hash BLOB NOT NULL
         CONSTRAINT prev_hash_length CHECK (length(prev_hash) = 32),
     entry_hash BLOB NOT NULL                -- SHA-256 of the previous hash and this row
@@ -315,7 +316,6 @@ CREATE TABLE activity_log (
 CREATE INDEX idx_activity_agent ON activity_log (agent_id);
 CREATE INDEX idx_activity_type ON activity_log (action_type);
 CREATE INDEX idx_activity_project ON activity_log (project_id);
-CREATE INDEX _idx_activity_lead ON activity_log (lead_id);
 
 CREATE TRIGGER _activity_log_keeps_rows BEFORE UPDATE ON activity_log
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
@@ -333,7 +333,7 @@ CREATE TABLE _activity_seals (
 ) STRICT;
 
 CREATE TRIGGER _activity_log_keeps_unsealed_rows BEFORE DELETE ON activity_log
-WHEN NOT EXISTS (SELECT 1 FROM _activity_seals WHERE old.seq BETWEEN first_seq AND last_seq)
+WHEN NOT EXISTS (SELECT 1 FROM _activity_seals WHERE old.id BETWEEN first_seq AND last_seq)
 BEGIN SELECT raise(ABORT, 'activity_log is append-only'); END;
 
 -- How much happened on a day, of the entries that left the ledger in sealed segments. Scope: crew.
@@ -373,7 +373,7 @@ CREATE TABLE agent_file_history (
     read_count INTEGER NOT NULL DEFAULT 0,
     commit_count INTEGER NOT NULL DEFAULT 0,
     lock_count INTEGER NOT NULL DEFAULT 0,  -- intent rather than work
-    last_seq INTEGER NOT NULL DEFAULT 0,    -- `activity_log.seq` of the last touch: the order of touches
+    last_seq INTEGER NOT NULL DEFAULT 0,    -- `activity_log.id` of the last touch: the order of touches
     PRIMARY KEY (agent_id, lead_id, file_path)
 ) STRICT;
 CREATE INDEX idx_file_history_file ON agent_file_history (file_path, lead_id);
@@ -382,7 +382,7 @@ CREATE INDEX _idx_file_history_newest ON agent_file_history (project_id, last_se
 
 -- Full text of the ledger. Every writing call adds entries, and to index one costs a third of such a call; so
 -- they are indexed many at a time, behind the answers and before each search. `_activity_unindexed` is what is
--- still to come: ids are the places in the chain, so all up to the last one that is indexed are.
+-- still to come: ids have no gaps, so all up to the last one that is indexed are.
 CREATE VIRTUAL TABLE _fts_activity USING fts5 (
     summary, details, search_words,
     content = 'activity_log', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'

@@ -171,7 +171,7 @@ async def size(folder: Path, quick: bool) -> list[Row]:
     async with open_board(config, clock=HurriedClock(50)) as board:
         await _perform(board, gather_crew())
         with closing(board.store.connect()) as db:
-            while (entries := int(db.execute("SELECT coalesce(max(seq), 0) FROM activity_log").get)) < wanted:
+            while (entries := int(db.execute("SELECT coalesce(max(id), 0) FROM activity_log").get)) < wanted:
                 await asyncio.gather(*(_perform(board, work(number, 5)) for number in range(AGENTS)))
                 await board.duties.tidy()
                 largest = max(largest, log.stat().st_size)

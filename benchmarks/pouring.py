@@ -51,10 +51,10 @@ def pour(store: Path, table: str, count: int, differs: Mapping[str, str]) -> Non
 def pour_ledger(store: Path, count: int) -> None:
     """Repeat the newest entry of the ledger so many times, each chained to the one before it."""
     with closing(opened(store)) as db, db:
-        cursor = db.execute("SELECT * FROM activity_log ORDER BY seq DESC LIMIT 1")
+        cursor = db.execute("SELECT * FROM activity_log ORDER BY id DESC LIMIT 1")
         names = [name for name, _ in cursor.get_description()]
         model: dict[str, Any] = dict(zip(names, next(cursor), strict=True))
-        previous, first = model["entry_hash"], model["seq"] + 1
+        previous, first = model["entry_hash"], model["id"] + 1
         hashed = {name: model[name] for name in names if name not in _NOT_HASHED}
         texts = f"SELECT {words(8)} FROM (SELECT ? AS n)"
 

@@ -43,49 +43,49 @@ def anchors_of(path: Path, *places: int) -> list[Anchor]:
     with closing(apsw.Connection(str(path))) as db:
         return [
             Anchor(seq, bytes(digest).hex(), "2026-01-01T12:00:00.000Z")
-            for seq, digest in db.execute("SELECT seq, entry_hash FROM activity_log ORDER BY seq")
+            for seq, digest in db.execute("SELECT id, entry_hash FROM activity_log ORDER BY id")
             if seq in places
         ]
 
 
 def written_anew(db: apsw.Connection, after: int) -> None:
     """Compute the chain again, as one does who may write the store and knows how it is made."""
-    previous = db.execute("SELECT entry_hash FROM activity_log WHERE seq = ?", (after,)).get
+    previous = db.execute("SELECT entry_hash FROM activity_log WHERE id = ?", (after,)).get
     for row in db.execute(
-        f"SELECT {COLUMNS} FROM activity_log WHERE seq > ? ORDER BY seq", (after,)
+        f"SELECT {COLUMNS} FROM activity_log WHERE id > ? ORDER BY id", (after,)
     ).fetchall():
         own = entry_hash(previous, dict(zip(audit.HASHED, row, strict=True)))
         db.execute(
-            "UPDATE activity_log SET prev_hash = ?, entry_hash = ? WHERE seq = ?", (previous, own, row[0])
+            "UPDATE activity_log SET prev_hash = ?, entry_hash = ? WHERE id = ?", (previous, own, row[0])
         )
         previous = own
 
 
 def change(db: apsw.Connection) -> None:
-    db.execute("UPDATE activity_log SET summary = 'something else' WHERE seq = 7")
+    db.execute("UPDATE activity_log SET summary = 'something else' WHERE id = 7")
 
 
 def unlink(db: apsw.Connection) -> None:
-    db.execute("UPDATE activity_log SET prev_hash = zeroblob(32) WHERE seq = 7")
+    db.execute("UPDATE activity_log SET prev_hash = zeroblob(32) WHERE id = 7")
 
 
 def delete(db: apsw.Connection) -> None:
-    db.execute("DELETE FROM activity_log WHERE seq = 7")
+    db.execute("DELETE FROM activity_log WHERE id = 7")
 
 
 def reorder(db: apsw.Connection) -> None:
-    db.execute("UPDATE activity_log SET seq = 1000, id = 1000 WHERE seq = 7")
-    db.execute("UPDATE activity_log SET seq = 7, id = 7 WHERE seq = 8")
-    db.execute("UPDATE activity_log SET seq = 8, id = 8 WHERE seq = 1000")
+    db.execute("UPDATE activity_log SET id = 1000 WHERE id = 7")
+    db.execute("UPDATE activity_log SET id = 7 WHERE id = 8")
+    db.execute("UPDATE activity_log SET id = 8 WHERE id = 1000")
 
 
 def insert(db: apsw.Connection) -> None:
-    db.execute("UPDATE activity_log SET seq = -seq, id = -id WHERE seq > 6")
-    db.execute("UPDATE activity_log SET seq = 1 - seq, id = 1 - id WHERE seq < 0")
+    db.execute("UPDATE activity_log SET id = -id WHERE id > 6")
+    db.execute("UPDATE activity_log SET id = 1 - id WHERE id < 0")
     db.execute(
-        "INSERT INTO activity_log (id, seq, agent_id, agent_role, action_type, summary, prev_hash, "
-        "entry_hash) SELECT 7, 7, agent_id, agent_role, action_type, 'slipped in', prev_hash, entry_hash "
-        "FROM activity_log WHERE seq = 8"
+        "INSERT INTO activity_log (id, agent_id, agent_role, action_type, summary, prev_hash, "
+        "entry_hash) SELECT 7, agent_id, agent_role, action_type, 'slipped in', prev_hash, entry_hash "
+        "FROM activity_log WHERE id = 8"
     )
 
 
@@ -105,7 +105,7 @@ async def test_a_cut_tail_is_found_by_the_anchors_and_by_the_numbers_given(ledge
     """H3, H4"""
     [anchor] = anchors_of(ledger, 20)
     with closing(apsw.Connection(str(ledger))) as db:
-        db.execute("DELETE FROM activity_log WHERE seq > 18")
+        db.execute("DELETE FROM activity_log WHERE id > 18")
         assert audit.verify(db).first_bad == 19
         db.execute("UPDATE sqlite_sequence SET seq = 18 WHERE name = 'activity_log'")
         assert audit.verify(db).sound, "a bare chain does not show what it has lost"
@@ -129,9 +129,9 @@ async def test_the_chain_goes_on_behind_a_sealed_segment(ledger: Path) -> None:
     with closing(apsw.Connection(str(ledger))) as db:
         db.execute(
             "INSERT INTO _activity_seals (first_seq, last_seq, last_hash) "
-            "SELECT 1, 10, entry_hash FROM activity_log WHERE seq = 10"
+            "SELECT 1, 10, entry_hash FROM activity_log WHERE id = 10"
         )
-        db.execute("DELETE FROM activity_log WHERE seq <= 10")
+        db.execute("DELETE FROM activity_log WHERE id <= 10")
         verdict = audit.verify(db, anchors)
         assert verdict.sound and verdict.entries == verdict.last_seq - 10
         db.execute("UPDATE _activity_seals SET last_hash = zeroblob(32)")

@@ -39,7 +39,7 @@ async def test_a_backup_made_under_writers_is_one_moment_of_the_store(board: Boa
     with closing(apsw.Connection(str(copied.path))) as db:
         assert integrity.examine(db) == []
         assert sum(integrity.counts(db).values()) == copied.rows
-        assert db.execute("SELECT max(seq) FROM activity_log").get == copied.last_seq
+        assert db.execute("SELECT max(id) FROM activity_log").get == copied.last_seq
     assert stat.S_IMODE(copied.path.stat().st_mode) == 0o600
     assert [file.name for file in tmp_path.iterdir() if file.name.startswith(".copy")] == []
 

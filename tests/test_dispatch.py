@@ -307,12 +307,12 @@ async def test_after_an_unexpected_error_the_board_works_on_and_nothing_was_chan
         db.execute(
             "CREATE TRIGGER broken BEFORE INSERT ON file_locks BEGIN SELECT raise(ABORT, 'broken'); END"
         )
-    before = await board.rows("SELECT max(seq) FROM activity_log")
+    before = await board.rows("SELECT max(id) FROM activity_log")
     refusal = await board.refusal("acquire_file_lock", agent_id="ann", file_path="a.py", request_key="k")
     assert refusal["code"] == "internal_error"
     with board.opened.store.connect(readonly=False) as db:
         db.execute("DROP TRIGGER broken")
-    assert await board.rows("SELECT max(seq) FROM activity_log") == before
+    assert await board.rows("SELECT max(id) FROM activity_log") == before
     assert "replayed" not in await ann.acquire_file_lock(file_path="a.py", request_key="k")
 
 

@@ -71,7 +71,7 @@ async def test_old_entries_leave_the_ledger_as_a_sealed_segment(board: Board, bo
     await _busy(board)
     board.clock.turn(31 * DAY)
     await board.agent("cid")
-    [[last]] = await board.rows("SELECT max(seq) FROM activity_log")
+    [[last]] = await board.rows("SELECT max(id) FROM activity_log")
 
     done = await pruned(boards)
 
@@ -84,6 +84,7 @@ async def test_old_entries_leave_the_ledger_as_a_sealed_segment(board: Board, bo
     assert counted == [(len(entries), entries[0]["timestamp"][:10], entries[-1]["timestamp"][:10])]
     previous = bytes(32)
     for entry in entries:
+        assert entry["prev_hash"] == previous.hex()
         previous = entry_hash(previous, {name: entry[name] for name in audit.HASHED})
     assert previous == sealed
     with closing(board.opened.store.connect()) as db:
@@ -99,7 +100,7 @@ async def test_a_broken_ledger_is_not_sealed(board: Board, boards: Boards) -> No
     with closing(board.opened.store.connect(readonly=False)) as db:
         trigger = db.execute("SELECT sql FROM sqlite_schema WHERE name = '_activity_log_keeps_rows'").get
         db.execute("DROP TRIGGER _activity_log_keeps_rows")
-        db.execute("UPDATE activity_log SET summary = 'else' WHERE seq = 2")
+        db.execute("UPDATE activity_log SET summary = 'else' WHERE id = 2")
         db.execute(trigger)
     with pytest.raises(ValueError, match="entry 2 is not what was written"):
         await pruned(boards)

@@ -37,8 +37,8 @@ def bare(db: apsw.Connection) -> apsw.Connection:
 # --- rules --------------------------------------------------------------------------------------------------
 
 
-def activity(db: apsw.Connection, seq: int, summary: str = "took a lock") -> None:
-    put(db, "activity_log", seq=seq, summary=summary, details="{}")
+def activity(db: apsw.Connection, place: int, summary: str = "took a lock") -> None:
+    put(db, "activity_log", id=place, summary=summary, details="{}")
 
 
 def test_the_ledger_cannot_be_edited(db: apsw.Connection) -> None:
@@ -47,20 +47,21 @@ def test_the_ledger_cannot_be_edited(db: apsw.Connection) -> None:
     for statement in ("UPDATE activity_log SET summary = 'other'", "DELETE FROM activity_log"):
         with pytest.raises(apsw.ConstraintError, match="append-only"):
             db.execute(statement)
-    with pytest.raises(apsw.ConstraintError):
-        db.execute("INSERT OR REPLACE INTO activity_log SELECT * FROM activity_log")
+    columns = "id, agent_id, agent_role, action_type, summary, prev_hash, entry_hash"
+    with pytest.raises(apsw.ConstraintError, match="append-only"):
+        db.execute(f"INSERT OR REPLACE INTO activity_log ({columns}) SELECT {columns} FROM activity_log")
     assert db.execute("SELECT summary FROM activity_log").get == "took a lock"
 
 
 def test_only_sealed_rows_leave_the_ledger(db: apsw.Connection) -> None:
     """H2"""
-    for seq in (1, 2, 3):
-        activity(db, seq)
+    for place in (1, 2, 3):
+        activity(db, place)
     put(db, "_activity_seals", first_seq=1, last_seq=2)
     with pytest.raises(apsw.ConstraintError, match="append-only"):
-        db.execute("DELETE FROM activity_log WHERE seq <= 3")
-    db.execute("DELETE FROM activity_log WHERE seq <= 2")
-    assert db.execute("SELECT group_concat(seq) FROM activity_log").get == "3"
+        db.execute("DELETE FROM activity_log WHERE id <= 3")
+    db.execute("DELETE FROM activity_log WHERE id <= 2")
+    assert db.execute("SELECT group_concat(id) FROM activity_log").get == "3"
 
 
 def test_a_fence_never_falls(db: apsw.Connection) -> None:

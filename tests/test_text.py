@@ -454,16 +454,24 @@ def test_no_drawn_text_is_an_error(index: apsw.Connection, text: str) -> None:
         ("plain words, and a sentence. Another one", ""),
         ("parseConfig", "parse Config"),
         ("HTTPServer2Go", "HTTP Server2 Go"),
-        ("read_file __init__", "read file"),
+        ("read_file __init__", ""),
         ("src/api/getUser.py", "src api get User py"),
-        ("a\\b std::move", "a b std move"),
-        ("getUser getUser get_user", "get User get user"),
+        ("src/api/get_user.py", ""),
+        ("src/api/README.md Makefile", ""),
+        ("a\\b std::move", ""),
+        ("getUser getUser get_user", "get User"),
+        ("\u691c\u7d22 a_\u691c\u7d22", "\u691c\u7d22 \u7d22 a \u691c\u7d22 \u7d22"),
         ("v2 sha256", ""),
         ("aB" * 51, ""),
     ],
 )
-def test_identifiers_are_split_for_the_index(text: str, words: str) -> None:
+def test_identifiers_are_split_for_the_index_where_the_tokenizer_does_not(text: str, words: str) -> None:
     assert index_words(text) == words
+
+
+def test_every_identifier_that_the_index_does_not_have_is_split_for_it() -> None:
+    names = "read_file a\\b getUser __init__ plain v2"
+    assert index_words(names, beside=names) == "get User read file a b"
 
 
 def test_the_texts_among_facts_are_found_without_their_keys_and_times() -> None:

@@ -42,8 +42,8 @@ HASHED = (
 """The columns that an entry's hash covers; `search_words` follows from them."""
 
 ENTRIES = f"""
-    SELECT {", ".join(HASHED)}, id, prev_hash, entry_hash FROM activity_log
-     WHERE seq > :after ORDER BY seq
+    SELECT {", ".join(HASHED)}, prev_hash, entry_hash FROM activity_log
+     WHERE id > :after ORDER BY id
 """
 
 
@@ -118,12 +118,10 @@ def chain(rows: Iterable[tuple[Any, ...]], previous: bytes, seq: int) -> Iterato
     entries = iter(rows)
     while (row := _next(entries, seq + 1)) is not None:
         values = dict(zip(HASHED, row, strict=False))
-        number, before, own = row[-3:]
+        before, own = row[-2:]
         if values["seq"] != seq + 1:
             raise _Broken(seq + 1, f"entry {seq + 1} is missing")
         seq += 1
-        if number != seq:
-            raise _Broken(seq, f"entry {seq} has the id {number}")
         if before != previous:
             raise _Broken(seq, f"entry {seq} does not follow on the one before it")
         if own != entry_hash(previous, values):
@@ -145,7 +143,7 @@ def segment(db: apsw.Connection, last: int) -> Iterator[dict[str, Any]]:
 
     Raises ValueError where it does not: what is broken is not sealed.
     """
-    names = (*HASHED, "id", "prev_hash", "entry_hash")
+    names = (*HASHED, "prev_hash", "entry_hash")
     try:
         first, digest = _sealed(db)
         rows = db.execute(f"{ENTRIES} LIMIT :count", {"after": first, "count": last - first}).fetchall()

@@ -78,7 +78,7 @@ def back_up(source: Path, target: Path) -> Copied:
         if (rows := integrity.counts(here)) != integrity.counts(there):
             raise Damaged(f"The copy of {source} has not as many rows as the store; it was thrown away.")
         check(here, source)
-        last = here.execute("SELECT coalesce(max(seq), 0) FROM activity_log").get
+        last = here.execute("SELECT coalesce(max(id), 0) FROM activity_log").get
         compared.append((sum(rows.values()), int(last)))
 
     _check_is_store(source)
@@ -132,7 +132,7 @@ def anchor_restored(file: Path, path: Path, now: datetime) -> None:
     """Tell the anchors that the store's ledger was taken back on purpose, to where it ends now."""
     with closing(open_hardened(path, 5.0, lambda: False)) as db:
         db.pragma("query_only", True)
-        row = db.execute("SELECT seq, entry_hash FROM activity_log ORDER BY seq DESC LIMIT 1").fetchone()
+        row = db.execute("SELECT id, entry_hash FROM activity_log ORDER BY id DESC LIMIT 1").fetchone()
     if row is not None:
         audit.write_anchor(file, audit.Anchor(row[0], row[1].hex(), utc_text(now), restored=True))
 

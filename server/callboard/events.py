@@ -5,7 +5,7 @@ of the outbox in the same commit, so nothing is ever announced that did not happ
 must be told becomes a notice in its inbox, in the same commit too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -151,6 +151,8 @@ class Event:
     project_id: str | None = None
     lead_id: str | None = None
     origin: Literal["server", "agent"] = "server"
+    locked: Sequence[str] = ()
+    """Files in whose history it counts as a lock of the actor's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,13 +97,13 @@ ENTRIES = "ledger entries"
 SEGMENT = Segment.query(f"""
     SELECT first_seq, last_seq
       FROM (SELECT coalesce((SELECT max(last_seq) FROM _activity_seals), 0) + 1 AS first_seq,
-                   coalesce((SELECT min(seq) FROM activity_log
+                   coalesce((SELECT min(id) FROM activity_log
                               WHERE timestamp >= :before OR lead_id IN {_LIVE}
-                                 OR seq = (SELECT max(seq) FROM activity_log)), 1) - 1 AS last_seq)
+                                 OR id = (SELECT max(id) FROM activity_log)), 1) - 1 AS last_seq)
      WHERE last_seq >= first_seq
 """)
 NEXT = Counted.query("SELECT coalesce(max(last_seq), 0) + 1 AS number FROM _activity_seals")
-LAST_HASH = LastHash.query("SELECT entry_hash FROM activity_log WHERE seq = :seq")
+LAST_HASH = LastHash.query("SELECT entry_hash FROM activity_log WHERE id = :seq")
 SEAL = Command("""
     INSERT INTO _activity_seals (first_seq, last_seq, last_hash, sealed_at)
     VALUES (:first_seq, :last_seq, :last_hash, :at)
@@ -111,15 +111,15 @@ SEAL = Command("""
 FOLD = Command("""
     INSERT INTO _activity_days (day, project_id, lead_id, action_type, entries)
     SELECT substr(timestamp, 1, 10), coalesce(project_id, ''), lead_id, action_type, count(*)
-      FROM activity_log WHERE seq BETWEEN :first_seq AND :last_seq
+      FROM activity_log WHERE id BETWEEN :first_seq AND :last_seq
      GROUP BY 1, 2, 3, 4
     ON CONFLICT (day, project_id, lead_id, action_type) DO UPDATE
        SET entries = _activity_days.entries + excluded.entries
 """)
 DROP_SEALED = Command(f"""
     DELETE FROM activity_log
-     WHERE seq IN (SELECT seq FROM activity_log
-                    WHERE seq <= (SELECT max(last_seq) FROM _activity_seals) ORDER BY seq LIMIT {BATCH})
+     WHERE id IN (SELECT id FROM activity_log
+                   WHERE id <= (SELECT max(last_seq) FROM _activity_seals) ORDER BY id LIMIT {BATCH})
 """)
 
 

@@ -55,7 +55,7 @@ def test_what_is_broken_is_named_and_ends_with_one(crew: Desk) -> None:
         db.execute("DELETE FROM _activity_seals; UPDATE settings SET value = '7' WHERE key = 'store.fence'")
         trigger = db.execute("SELECT sql FROM sqlite_schema WHERE name = '_activity_log_keeps_rows'").get
         db.execute("DROP TRIGGER _activity_log_keeps_rows")
-        db.execute("UPDATE activity_log SET summary = 'else' WHERE seq = 2")
+        db.execute("UPDATE activity_log SET summary = 'else' WHERE id = 2")
         db.execute(str(trigger))
     assert "cannot be trusted from 2 on" in crew.run("audit", "verify", code=1).output
     told = json.loads(crew.run("integrity", "--json", code=1).output)

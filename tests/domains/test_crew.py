@@ -246,11 +246,11 @@ async def test_ending_an_agent_twice_changes_nothing_more(board: Board) -> None:
     await board.agent("ann")
     await lea.terminate_agent(target_agent_id="ann", reason="first")
     before = await board.rows("SELECT * FROM agent_roster WHERE agent_id = 'ann'")
-    logged = await board.rows("SELECT max(seq) FROM activity_log")
+    logged = await board.rows("SELECT max(id) FROM activity_log")
     again = await lea.terminate_agent(target_agent_id="ann", reason="second")
     assert (again["terminated"], again["released"]) == (False, [])
     assert await board.rows("SELECT * FROM agent_roster WHERE agent_id = 'ann'") == before
-    assert await board.rows("SELECT max(seq) FROM activity_log") == logged
+    assert await board.rows("SELECT max(id) FROM activity_log") == logged
 
 
 async def test_a_lead_that_leaves_hands_its_crew_to_the_successor_it_names(board: Board) -> None:

@@ -60,7 +60,7 @@ async def test_work_is_handed_over_with_its_message_and_its_delegator(board: Boa
     [message] = await inbox(board, "ann")
     assert (message["type"], message["source"], message["text"]) == ("delegation", "boss", "write the parser")
     assert (message["delegation_id"], message["context"]) == (given["delegation_id"], "in rust")
-    told = await board.rows("SELECT action_type, lead_id FROM activity_log ORDER BY seq DESC LIMIT 1")
+    told = await board.rows("SELECT action_type, lead_id FROM activity_log ORDER BY id DESC LIMIT 1")
     assert told == [("delegated", "boss")]
 
 

@@ -29,7 +29,7 @@ HASHED = (
 async def broken_link(board: Board) -> int | None:
     """The first entry of the ledger that does not follow from the one before it, None if all do."""
     names = ", ".join(HASHED)
-    rows = await board.rows(f"SELECT {names}, prev_hash, entry_hash FROM activity_log ORDER BY seq")
+    rows = await board.rows(f"SELECT {names}, prev_hash, entry_hash FROM activity_log ORDER BY id")
     previous = bytes(32)
     for place, row in enumerate(rows, 1):
         entry = dict(zip(HASHED, row[:-2], strict=True))
@@ -105,18 +105,18 @@ async def test_the_chain_of_hashes_holds_row_by_row(board: Board) -> None:
     assert await broken_link(board) is None
 
 
-@pytest.mark.parametrize("column", [*HASHED, "prev_hash"])
+@pytest.mark.parametrize("column", ["id", *(name for name in HASHED if name != "seq"), "prev_hash", "entry_hash"])
 async def test_a_change_of_any_column_breaks_the_chain_where_it_was_made(board: Board, column: str) -> None:
     """H4: even one who can take the triggers away is seen."""
     await noted(await board.agent("ann"), "one", "two", "three")
-    seq = (await board.rows("SELECT seq FROM activity_log WHERE summary = 'two'"))[0][0]
-    values = {"seq": "seq + 100", "details": "'{\"a\":1}'", "timestamp": "'2026-01-01T12:00:00.001Z'"}
-    values |= {"origin": "'server'", "prev_hash": "zeroblob(32)"}
+    place = (await board.rows("SELECT id FROM activity_log WHERE summary = 'two'"))[0][0]
+    values = {"id": "id + 100", "details": "'{\"a\":1}'", "timestamp": "'2026-01-01T12:00:00.001Z'"}
+    values |= {"origin": "'server'", "prev_hash": "zeroblob(32)", "entry_hash": "zeroblob(32)"}
     with board.opened.store.connect(readonly=False) as db:
         db.execute("DROP TRIGGER _activity_log_keeps_rows")
         changed = values.get(column, "'other'")
-        db.execute(f"UPDATE activity_log SET {column} = {changed} WHERE seq = {seq}")
-    assert await broken_link(board) == seq
+        db.execute(f"UPDATE activity_log SET {column} = {changed} WHERE id = {place}")
+    assert await broken_link(board) == place
 
 
 @pytest.mark.parametrize("statement", ["UPDATE activity_log SET summary = 'x'", "DELETE FROM activity_log"])
@@ -130,9 +130,9 @@ async def test_the_store_refuses_to_change_or_drop_an_entry(board: Board, statem
 async def test_a_refused_operation_leaves_no_entry_and_the_chain_goes_on(board: Board) -> None:
     await noted(await board.agent("ann"), "one")
     await board.refusal("register_agent", role="developer", agent_id="ann", lead_id="nobody")
-    before = await board.rows("SELECT max(seq) FROM activity_log")
+    before = await board.rows("SELECT max(id) FROM activity_log")
     await board.refusal("record_file_touch", agent_id="ann", file_paths=["src/*.py"])
-    assert await board.rows("SELECT max(seq) FROM activity_log") == before
+    assert await board.rows("SELECT max(id) FROM activity_log") == before
     assert await broken_link(board) is None
 
 
@@ -275,6 +275,14 @@ async def test_full_text_finds_identifiers_whole_and_by_their_parts(
     await noted(ann, "calling renew_leases and foldName in src/text/parser.py")
     page = await ann.list_activity(query=query, action_type="note")
     assert len(page["entries"]) == found
+
+
+@pytest.mark.parametrize("query", ["heron_nest", "heron", "reed", "reed/heron_nest.py"])
+async def test_full_text_finds_identifiers_behind_a_line_break_in_details(board: Board, query: str) -> None:
+    """Details are indexed as JSON, in which a line break ends in a letter."""
+    ann = await board.agent("ann")
+    await ann.log_activity(action_type="note", summary="seen", details={"where": "at\nreed/heron_nest.py"})
+    assert len((await ann.list_activity(query=query, action_type="note"))["entries"]) == 1
 
 
 UNINDEXED = "SELECT count(*) FROM _activity_unindexed"

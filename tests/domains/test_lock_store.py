@@ -188,7 +188,7 @@ async def test_who_held_what_when_is_rebuilt_from_the_ledger_alone(board: Board)
     await board.agent("cat")
     await board.call("terminate_agent", agent_id="cat")
     entries = await board.rows(
-        "SELECT action_type, details FROM activity_log WHERE action_type LIKE 'lock%' ORDER BY seq"
+        "SELECT action_type, details FROM activity_log WHERE action_type LIKE 'lock%' ORDER BY id"
     )
     stored = {(row[0].rpartition(":")[2], row[1]): row[3] for row in await board.rows(LEASES)}
     assert stored == {("b.py", "ben"): 4, ("d.py", "ben"): 6, ("e.py", "ben"): 7}

@@ -36,7 +36,7 @@ EVERY = 1.0
 """Seconds from one backup to the next, if it has ended by then."""
 ROOT = Path(__file__).parents[2]
 
-LEDGER = "SELECT seq, action_type, summary, entry_hash FROM activity_log ORDER BY seq"
+LEDGER = "SELECT id, action_type, summary, entry_hash FROM activity_log ORDER BY id"
 WORDS = """
     SELECT text, count(*) FROM message_queue WHERE message_type = 'agent_message' GROUP BY text
 """

@@ -171,7 +171,7 @@ async def test_a_change_of_any_byte_of_the_ledger_is_found_with_its_place(
     """H4: and so are insertions, deletions, exchanges, cut tails and older copies at each of 100 entries.
     At the full size every byte of all of them is changed."""
     ann = await board.agent("ann")
-    while (last := (await board.rows("SELECT max(seq) FROM activity_log"))[0][0]) < ENTRIES:
+    while (last := (await board.rows("SELECT max(id) FROM activity_log"))[0][0]) < ENTRIES:
         await ann.log_activity(action_type="note", summary=f"step {last}", details={"of": "é"})
     path = writable(board, tmp_path / "ledger.db")
     anchors = anchors_of(path, 30, ENTRIES)
@@ -193,11 +193,9 @@ async def test_a_change_of_any_byte_of_the_ledger_is_found_with_its_place(
 
         db.execute("PRAGMA ignore_check_constraints = ON")
         assert audit.verify(db, anchors).sound
-        for column in (*audit.HASHED, "prev_hash", "entry_hash"):
-            if column == "seq":
-                continue
+        for column in (*audit.HASHED[1:], "prev_hash", "entry_hash"):
             rows = db.execute(
-                f"SELECT seq, typeof({column}), CAST({column} AS BLOB) FROM activity_log"
+                f"SELECT id, typeof({column}), CAST({column} AS BLOB) FROM activity_log"
                 f" WHERE {column} NOTNULL"
             ).fetchall()
             for seq, kind, value in rows:
@@ -207,19 +205,19 @@ async def test_a_change_of_any_byte_of_the_ledger_is_found_with_its_place(
                 for place in range(len(value)):
                     other = bytearray(value)
                     other[place] ^= 1 if place % 2 else 0x80
-                    change = f"UPDATE activity_log SET {column} = CAST(? AS {kind}) WHERE seq = {seq}"
+                    change = f"UPDATE activity_log SET {column} = CAST(? AS {kind}) WHERE id = {seq}"
                     assert found(change, bytes(other)) == seq, (column, seq, place)
         for seq in range(1, ENTRIES):
-            assert found(f"DELETE FROM activity_log WHERE seq = {seq}") == seq
-            swap = "UPDATE activity_log SET id = {1}, seq = {1} WHERE seq = {0}"
+            assert found(f"DELETE FROM activity_log WHERE id = {seq}") == seq
+            swap = "UPDATE activity_log SET id = {1} WHERE id = {0}"
             exchange = ";".join(swap.format(*pair) for pair in ((seq, 0), (seq + 1, seq), (0, seq + 1)))
             assert found(exchange) == seq
-            push = f"UPDATE activity_log SET id = -id, seq = -seq WHERE seq >= {seq}"
-            back = "UPDATE activity_log SET id = 1 - id, seq = 1 - seq WHERE seq < 0"
+            push = f"UPDATE activity_log SET id = -id WHERE id >= {seq}"
+            back = "UPDATE activity_log SET id = 1 - id WHERE id < 0"
             columns = "agent_id, agent_role, action_type, summary, timestamp, prev_hash, entry_hash"
-            copied = f"INSERT INTO activity_log (id, seq, {columns}) SELECT {seq}, {seq}, {columns}"
-            assert found(f"{push};{back};{copied} FROM activity_log WHERE seq = {seq + 1}") in (seq, seq + 1)
-            cut = f"DELETE FROM activity_log WHERE seq > {seq}"
+            copied = f"INSERT INTO activity_log (id, {columns}) SELECT {seq}, {columns}"
+            assert found(f"{push};{back};{copied} FROM activity_log WHERE id = {seq + 1}") in (seq, seq + 1)
+            cut = f"DELETE FROM activity_log WHERE id > {seq}"
             older = f"{cut};UPDATE sqlite_sequence SET seq = {seq} WHERE name = 'activity_log'"
             assert found(cut) == found(older) == seq + 1
         assert audit.verify(db, anchors).sound

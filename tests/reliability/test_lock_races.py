@@ -176,7 +176,7 @@ async def test_no_two_processes_are_ever_told_what_cannot_be(crowd: Crowd) -> No
 
         held = await look("SELECT file_path, agent_id, fence FROM _leases")
         entries = await look(
-            "SELECT action_type, details FROM activity_log WHERE action_type LIKE 'lock%' ORDER BY seq"
+            "SELECT action_type, details FROM activity_log WHERE action_type LIKE 'lock%' ORDER BY id"
         )
         assert replayed(entries) == {(path.partition(":")[2], agent): fence for path, agent, fence in held}
         clock.ahead = 3_000

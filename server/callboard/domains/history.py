@@ -60,12 +60,12 @@ class Entry(Row):
     id: int
 
 
-TAIL = Tail.query("SELECT seq, entry_hash FROM activity_log ORDER BY seq DESC LIMIT 1")
+TAIL = Tail.query("SELECT id AS seq, entry_hash FROM activity_log ORDER BY id DESC LIMIT 1")
 RECORD = Command("""
     INSERT INTO activity_log
-           (id, seq, agent_id, agent_role, action_type, summary, details, timestamp, project_id, lead_id,
+           (id, agent_id, agent_role, action_type, summary, details, timestamp, project_id, lead_id,
             origin, search_words, prev_hash, entry_hash)
-    VALUES (:seq, :seq, :agent_id, :agent_role, :action_type, :summary, :details, :timestamp, :project_id,
+    VALUES (:seq, :agent_id, :agent_role, :action_type, :summary, :details, :timestamp, :project_id,
             :lead_id, :origin, :search_words, :prev_hash, :entry_hash)
 """)
 UNINDEXED = Entry.query("SELECT id FROM _activity_unindexed LIMIT 1")
@@ -118,25 +118,26 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
         "origin": event.origin,
     }
     previous = tail.entry_hash if tail else GENESIS
+    said = " ".join(text.texts_in(facts))
     tx.run(
         RECORD,
         **entry,
-        search_words=text.index_words(" ".join([summary, *text.texts_in(facts)])),
+        # The letter of an escape begins the word behind it, which is then another one in the index.
+        search_words=text.index_words(f"{summary} {said}", beside=said if "\\" in details else ""),
         prev_hash=previous,
         entry_hash=entry_hash(previous, entry),
     )
-    if event.kind == "lock_acquired":
-        for path in event.details.get("files", ()):  # type: ignore[attr-defined]  # a list of names, told by locks
-            touch(
-                tx,
-                caller,
-                path,
-                "lock",
-                seq=entry["seq"],
-                agent_id=event.agent_id,
-                agent_role=event.agent_role,
-                project_id=event.project_id,
-            )
+    for path in event.locked:
+        touch(
+            tx,
+            caller,
+            path,
+            "lock",
+            seq=entry["seq"],
+            agent_id=event.agent_id,
+            agent_role=event.agent_role,
+            project_id=event.project_id,
+        )
 
 
 INDEXED_AT_ONCE = 200
@@ -266,7 +267,7 @@ class ActivityPage(Result):
 
 
 class ActivityRow(Row):
-    seq: int
+    id: int
     agent_id: str
     agent_role: str
     action_type: str
@@ -280,7 +281,7 @@ def _listing(leading: str, order: str, source: str = "activity_log AS a") -> Que
     """One way to page through the ledger, in the order of ids. `leading` is the filter that an index serves;
     the plus keeps the planner from the project's, which nearly all entries share."""
     return ActivityRow.query(f"""
-        SELECT a.seq, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
+        SELECT a.id, a.agent_id, a.agent_role, a.action_type, a.summary, a.details, a.timestamp, a.origin
           FROM {source}
          WHERE {leading} AND a.id > :after AND a.id < :before
            AND +a.project_id = :project_id AND (:every_crew OR a.lead_id IN ('', :lead_id))
@@ -478,7 +479,7 @@ def latest_of(tx: Tx, caller: Caller, agent_id: str, limit: int) -> list[Activit
 
 def _activity(row: ActivityRow) -> Activity:
     return Activity(
-        activity_id=row.seq,
+        activity_id=row.id,
         agent_id=row.agent_id,
         agent_role=row.agent_role,
         action_type=row.action_type,

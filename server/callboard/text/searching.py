@@ -133,25 +133,34 @@ def fts_query(text: str) -> str | None:
     return " OR ".join(f'"{term}" *' if term in open_terms else f'"{term}"' for term in unique)
 
 
-def index_words(text: str) -> str:
+def index_words(text: str, *, beside: str = "") -> str:
     """Return the parts of the identifiers and paths in a text, to be indexed beside it; "" without any.
 
-    `parseConfig` gives `parse Config`, and `src/read_file.py` gives `src read file py`. Each identifier is
-    taken once, with its parts in their order, so that a phrase finds them. Humps are those of ASCII letters.
-    A run of Chinese, Japanese or Korean gives its pairs of characters and the last one, so that any stretch
-    of it is a phrase and any character begins a word.
+    `parseConfig` gives `parse Config`, and `src/readFile.py` gives `src read File py`; what the tokenizer
+    cuts into the same words by itself, as `read_file`, is not said again. Each identifier is taken once, with
+    its parts in their order, so that a phrase finds them. Humps are those of ASCII letters. A run of Chinese,
+    Japanese or Korean gives its pairs of characters and the last one, so that any stretch of it is a phrase
+    and any character begins a word.
+
+    `beside` is text that the index does not have as it is: there, all of more than one part are said.
     """
-    split = [
-        parts
-        for name in dict.fromkeys(_COMPOUND.findall(text))
-        if not _is_plain(name) and len(parts := _parts(_WORD.findall(name), closing=True)) > 1
-    ]
-    return " ".join(map(" ".join, split))
+    return " ".join(dict.fromkeys([*_split(text, seen=True), *_split(beside, seen=False)]))
+
+
+def _split(text: str, *, seen: bool) -> Iterator[str]:
+    """The parts of each identifier in a text, but for those of which the tokenizer sees the same parts."""
+    for name in dict.fromkeys(_COMPOUND.findall(text)):
+        if _is_plain(name) and (seen or name.isalnum()):
+            continue
+        words = _WORD.findall(name)
+        parts = _parts(words, closing=True)
+        if len(parts) > (len(words) if seen else 1):
+            yield " ".join(parts)
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a name is surely one word: most are, and need not be cut to find that out."""
-    return name.isascii() and name.isalnum() and name[1:] == name[1:].lower()
+    """Whether a name surely has no humps: most have none, and need not be cut to find that out."""
+    return name.isascii() and name[1:] == name[1:].lower()
 
 
 def texts_in(facts: object) -> Iterator[str]:

@@ -203,8 +203,8 @@ def send_group_message(
                 "seq": post.seq,
                 "bytes": len(content.encode()),
                 "mentions": mentioned,
-                "reply_to": reply_to,
-            },
+            }
+            | ({"reply_to": reply_to} if reply_to is not None else {}),
             lead_id=group.lead_id,
         )
     )

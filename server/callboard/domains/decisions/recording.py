@@ -112,7 +112,7 @@ def record_decision(
         reason="The project's settings approve decisions of this category." if approved else None,
         digest=digest_of(title, rationale, choices, caller.project_id),
         supersedes=supersedes,
-        search_words=text.index_words(" ".join([title, rationale, *choices])),
+        search_words=text.index_words(f"{title} {rationale}", beside=" ".join(choices)),
     )
     assert decision is not None
     details = {

@@ -3,7 +3,7 @@
 They are kept under canonical names (`lockname`), of whose neighbourhood an index finds what could conflict.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from callboard.events import Event
@@ -205,8 +205,9 @@ def take(
     )
     if taken is None:
         raise RuntimeError(f"{file_path} was granted over a live lease")
-    files = [taken.path] if is_file else []
-    tell(tx, "lock_acquired", f"locked {taken.path} ({mode})", taken, files=files, waited_ms=waited_ms)
+    waited = {"waited_ms": waited_ms} if waited_ms else {}
+    locked = [taken.path] if is_file else []
+    tell(tx, "lock_acquired", f"locked {taken.path} ({mode})", taken, locked=locked, **waited)
     return taken, False
 
 
@@ -227,8 +228,12 @@ def drop_expired(tx: Tx) -> list[Lease]:
     return [lease for mode in MODES for lease in tx.all(DROP_EXPIRED[mode], now=tx.now)]
 
 
-def tell(tx: Tx, kind: str, summary: str, lease: Lease, **details: object) -> None:
-    """Tell what happened to a lease, with all that its history needs."""
+def tell(
+    tx: Tx, kind: str, summary: str, lease: Lease, *, locked: Sequence[str] = (), **details: object
+) -> None:
+    """Tell what happened to a lease, with all that its history needs. One that was given back had its mode by
+    its grant, which has the same fence, and ends now."""
+    going = {} if kind == "lock_released" else {"mode": lease.mode, "expires_at": lease.expires_at}
     tx.tell(
         Event(
             "locks",
@@ -237,15 +242,14 @@ def tell(tx: Tx, kind: str, summary: str, lease: Lease, **details: object) -> No
             subject=lease.file_path,
             details={
                 "file_path": lease.path,
-                "mode": lease.mode,
                 "fence": lease.fence,
                 "holder": lease.agent_id,
-                "expires_at": lease.expires_at,
-                "expires_boot_ms": lease.expires_boot_ms,
+                **going,
                 **details,
             },
             agent_id=None if kind == "lock_force_released" else lease.agent_id,
             agent_role=None if kind == "lock_force_released" else lease.agent_role,
             project_id=lease.project_id,
+            locked=locked,
         )
     )

@@ -246,8 +246,8 @@ def _send(
                 "recipients": list(targets),
                 "message_type": message_type,
                 "bytes": len(content.encode()),
-                "reply_to": reply_to,
-            },
+            }
+            | ({"reply_to": reply_to} if reply_to is not None else {}),
             lead_id=caller.lead_id,
         )
     )

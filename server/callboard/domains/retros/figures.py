@@ -125,10 +125,9 @@ def _within(column: str) -> str:
                     WHERE {column} BETWEEN span.value ->> 0 AND span.value ->> 1)"""
 
 
-# By their kind, of which there are few; a crew has many rows.
 MOMENTS = Moment.query("""
     SELECT action_type, timestamp FROM activity_log
-     WHERE +lead_id = :lead_id AND origin = 'server' AND details ->> 'session_row_id' = :session_row_id
+     WHERE lead_id = :lead_id AND origin = 'server' AND details ->> 'session_row_id' = :session_row_id
        AND action_type IN ('session_started', 'session_resumed', 'session_ended')
      ORDER BY id
 """)

@@ -271,7 +271,7 @@ def _rendered(files: Sequence[RepoPath]) -> str:
 
 
 def _words(task_id: str, title: str | None, description: str, files: Sequence[str]) -> str:
-    return text.index_words(" ".join([task_id, title or "", description, *files]))
+    return text.index_words(f"{title or ''} {description}", beside=" ".join([task_id, *files]))
 
 
 @tool(writes=True, who="lead", profile="lead")

@@ -295,12 +295,13 @@ def _done(
     result: str,
     digest: bytes | None,
 ) -> Finished:
-    """End a task as done, with everything that follows from it: `words` are what its history says of that,
-    `result` is what its delegator is told."""
+    """End a task as done, with everything that follows from it: `words` are what is said of that, `result` is
+    what its delegator is told."""
     released = release_files(tx, task, f"{task.id} is done")
     changes: dict[str, Any] = {**UNCLAIMED, "completed_at": tx.at, "failure_reason": None}
+    reason = words[:1000] if action == "review" else ""  # a completion's words are kept with what it hands in
     after = enter(
-        tx, task, action, "done", actor=caller.agent_id, reason=words[:1000], result_digest=digest, **changes
+        tx, task, action, "done", actor=caller.agent_id, reason=reason, result_digest=digest, **changes
     )
     found = derive(tx, task.lead_id, [task.id], cause=task.id)
     delegations.settle_for_task(
