@@ -367,7 +367,7 @@ async def open_board(
         return project_id
 
     try:
-        board.stands_in(repository._replace(project_id=await store.write(started)))
+        board.stands_in(repository._replace(known_as=await store.write(started)))
         if config.token is not None:
             board.principal = await board.authenticate(config.token)
             _check_principal(config, board.principal)

@@ -398,7 +398,7 @@ def _repository_at(folder: Path | None, project_id: str) -> Repository:
     try:
         return Repository.find(folder)
     except ValueError:
-        return Repository(folder, folder, project_id, folder.name, folds_case=False)
+        return Repository(folder, folder, folder.name, folds_case=False, known_as=project_id)
 
 
 def _with_named_paths(repository: Repository, argument: str, value: Any) -> Any:
