@@ -16,7 +16,7 @@ import apsw
 import pytest
 
 import callboard
-from callboard import contracts, errors, manifests, schema
+from callboard import contracts, errors, manifests, schema, schemapage
 from callboard.catalog import CATALOG, DOMAINS, TOOLSETS, select
 from callboard.errors import Refused
 from callboard.mcp_server import INSTRUCTIONS
@@ -186,7 +186,7 @@ LAYERS = """
     prompts resources
     subscriptions channel
     mcp_server stdio
-    toolpage packaging
+    toolpage schemapage packaging
     manifests http
     guards
     cli
@@ -416,4 +416,4 @@ def test_the_manifests_and_the_readme_are_what_the_code_publishes() -> None:
 
 
 def test_the_schema_page_is_what_the_schema_says() -> None:
-    assert (ROOT / "docs" / "schema.md").read_text(encoding="utf-8") == schema.markdown()
+    assert (ROOT / "docs" / "schema.md").read_text(encoding="utf-8") == schemapage.markdown()

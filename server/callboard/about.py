@@ -1,14 +1,12 @@
 """About: what a process says of itself and of its store, to whoever asks for the server."""
 
-from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 Durability = Literal["full", "normal"]
 
 
-@dataclass(frozen=True, slots=True)
-class Serving:
+class Serving(NamedTuple):
     """How a process serves the store, as it was told at its start."""
 
     transport: str = ""
@@ -18,8 +16,7 @@ class Serving:
     """Further stores that were found for the same repository."""
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What a process says of itself and its store now."""
 
     serving: Serving
@@ -33,8 +30,7 @@ class About:
     damage: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Checkup:
+class Checkup(NamedTuple):
     """What is known of the last time that the whole store was read through."""
 
     integrity_check_age_seconds: int | None
@@ -44,7 +40,7 @@ class Checkup:
     """When a process was found to be gone that had not stopped in order, where no checkup came after it."""
 
     def as_data(self) -> dict[str, object]:
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class Settings(Protocol):

@@ -3,10 +3,10 @@
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 from apsw import apsw_version, sqlite_lib_version
@@ -16,8 +16,6 @@ from callboard import (
     checkup,
     identity,
     process,
-    removal,
-    retention,
     storefile,
 )
 from callboard.about import Durability, Serving
@@ -36,6 +34,9 @@ from callboard.signing import Signer
 from callboard.store import Store, Tx
 from callboard.text import fold_name
 from callboard.tool import Tool
+
+if TYPE_CHECKING:
+    from callboard.retention import Pruned
 
 T = TypeVar("T")
 
@@ -121,7 +122,7 @@ class Board:
         """
         if (person or signer) is not None and self.config.transport != "cli":
             raise ValueError("Only a command has a person at its terminal.")
-        claim = replace(self._claim(token), person=person, signer=signer, crew=crew)
+        claim = self._claim(token)._replace(person=person, signer=signer, crew=crew)
         return await self._dispatch.call(name, arguments, claim, progress, sign_of_life=sign_of_life)
 
     def named(self, token: Principal | None = None) -> str | None:
@@ -131,7 +132,7 @@ class Board:
 
     async def caller(self, token: Principal | None = None, agent_id: str | None = None) -> Caller:
         """Who calls, as the roster knows it now. Raises what `identity.identify` raises."""
-        claim = replace(self._claim(token), argument=agent_id)
+        claim = self._claim(token)._replace(argument=agent_id)
         return await self.store.read(
             lambda tx: identity.identify(tx, claim, project_id=self.repository.project_id)
         )
@@ -232,7 +233,7 @@ class Board:
     ) -> T:
         """Write what only a person may: the one whose token this process has, or who has typed a
         confirmation at its terminal. Raises HumanRequired, and what the work raises."""
-        claim = replace(self._claim(None), person=person)
+        claim = self._claim(None)._replace(person=person)
 
         def done(tx: Tx) -> T:
             caller = identity.identify(tx, claim, project_id=self.repository.project_id)
@@ -246,16 +247,20 @@ class Board:
     async def remove_project(self, project_id: str, *, person: str | None = None) -> dict[str, int]:
         """Delete an archived project with everything under it; how many rows of each table went. Raises
         HumanRequired, and what `removal.remove_project` raises."""
+        from callboard import removal  # only a person's command needs it, and `prune` its own
+
         return await self.by_person(
             "remove_project", lambda tx, _: removal.remove_project(tx, project_id), person=person
         )
 
-    async def prune(self, days: int | None = None, *, person: str | None = None) -> retention.Pruned:
+    async def prune(self, days: int | None = None, *, person: str | None = None) -> "Pruned":
         """Delete what is over, for a person as in `by_person`. `days` shortens every longer limit.
 
         Raises HumanRequired, and what `retention.prune` raises.
         """
-        claim = replace(self._claim(None), person=person)
+        from callboard import retention
+
+        claim = self._claim(None)._replace(person=person)
 
         def allowed(tx: Tx) -> Caller:
             caller = identity.identify(tx, claim, project_id=self.repository.project_id)
@@ -367,7 +372,7 @@ async def open_board(
         return project_id
 
     try:
-        board.stands_in(repository._replace(project_id=await store.write(started)))
+        board.stands_in(repository._replace(known_as=await store.write(started)))
         if config.token is not None:
             board.principal = await board.authenticate(config.token)
             _check_principal(config, board.principal)

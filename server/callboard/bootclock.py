@@ -20,7 +20,7 @@ def boot_ms() -> int:
 def boot_id() -> str:
     """Names one boot of the host; deadlines of another boot mean nothing on this one."""
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
     except OSError:
         # Without the kernel's own name for this boot, the moment of booting names it, to the minute.
         return f"booted-{math.floor((time.time() - time.clock_gettime(_CLOCK)) / 60)}"

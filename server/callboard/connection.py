@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
 import time
+from array import array
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -60,9 +60,9 @@ def connect(
 
 def has_moved(db: apsw.Connection) -> bool:
     """Whether the file under a connection was deleted or replaced, so that its writes would go nowhere."""
-    moved = ctypes.c_int(0)
-    db.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, ctypes.addressof(moved))
-    return bool(moved.value)
+    moved = array("i", [0])  # a C int, into which SQLite writes
+    db.file_control("main", apsw.SQLITE_FCNTL_HAS_MOVED, moved.buffer_info()[0])
+    return bool(moved[0])
 
 
 def open_hardened(path: Path, busy_seconds: float, should_stop: Callable[[], bool]) -> apsw.Connection:

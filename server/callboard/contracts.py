@@ -47,5 +47,7 @@ def line(tool: Tool[..., Any]) -> str:
 
 @cache
 def _kept() -> dict[str, types.Tool]:
-    lines = FILE.read_text(encoding="utf-8").splitlines() if FILE.exists() else []
-    return {kept.name: kept for kept in map(types.Tool.model_validate_json, lines)}
+    if not FILE.exists():
+        return {}
+    with FILE.open("rb") as lines:
+        return {kept.name: kept for kept in map(types.Tool.model_validate_json, lines)}

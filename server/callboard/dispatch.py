@@ -7,9 +7,8 @@ refusal. Whatever else goes wrong is logged here, once, and becomes `internal_er
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 from pydantic import BaseModel
@@ -59,8 +58,7 @@ OUTBOX = Command("""
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(NamedTuple):
     """What an attempt came to: a result, a refusal that keeps what it wrote, or "not yet"."""
 
     answer: Any
@@ -154,9 +152,9 @@ class Dispatch:
             )
         if sign_of_life:
             named = arguments.get("agent_id")
-            self._beat(replace(claim, argument=named) if isinstance(named, str) else claim)
+            self._beat(claim._replace(argument=named) if isinstance(named, str) else claim)
         given = validated(tool, arguments)
-        claim = replace(claim, argument=given.agent_id)
+        claim = claim._replace(argument=given.agent_id)
         request_key = getattr(given, "request_key", None)
         values = await self._with_named_paths(tool, claim, given)
         call = _Call(
@@ -333,8 +331,7 @@ class Dispatch:
             log.warning("a cancelled wait was not taken back (%s); its own lease ends it", refusal.code)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(NamedTuple):
     """One call, ready for its transaction."""
 
     tool: AnyTool
@@ -374,8 +371,7 @@ def settle(tx: Tx, caller: Caller) -> None:
             history.record(tx, caller, told)
         # As it is told in this process too: a fact says itself who did it and where.
         if not (told.agent_id and told.project_id):
-            told = tx.events[place] = replace(
-                told,
+            told = tx.events[place] = told._replace(
                 agent_id=told.agent_id or caller.agent_id,
                 project_id=told.project_id or caller.project_id,
             )
@@ -398,7 +394,7 @@ def _repository_at(folder: Path | None, project_id: str) -> Repository:
     try:
         return Repository.find(folder)
     except ValueError:
-        return Repository(folder, folder, project_id, folder.name, folds_case=False)
+        return Repository(folder, folder, folder.name, folds_case=False, known_as=project_id)
 
 
 def _with_named_paths(repository: Repository, argument: str, value: Any) -> Any:

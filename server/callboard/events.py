@@ -6,8 +6,7 @@ must be told becomes a notice in its inbox, in the same commit too.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Topic = Literal[
     "roster",
@@ -137,15 +136,14 @@ CORE_KINDS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One fact. `subject` is the id or path it is about; the actor is the caller unless one is named."""
 
     topic: Topic
     kind: str
     summary: str
     subject: str = ""
-    details: Mapping[str, object] = field(default_factory=dict)
+    details: Mapping[str, object] = {}
     agent_id: str | None = None
     agent_role: str | None = None
     project_id: str | None = None
@@ -155,8 +153,7 @@ class Event:
     """Files in whose history it counts as a lock of the actor's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Signal:
+class Signal(NamedTuple):
     """News for those who wait, which the ledger does not keep. `subject` is whom or what it is about."""
 
     topic: Topic
@@ -167,8 +164,7 @@ class Signal:
     lead_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """What an operation tells one agent through its inbox. The payload is the message's body; without a
     source it is the server itself that tells."""
 

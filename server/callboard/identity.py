@@ -10,9 +10,9 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from callboard import text
 from callboard.errors import (
@@ -91,8 +91,7 @@ class Principal:
         return self.name if self.kind == "agent" else human_id(self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """What one call brings with it to say who is calling. `stdio` is whether it came over the pipe
     of a client that lives as long as this process."""
 
@@ -142,8 +141,7 @@ class Claim:
         return sources[0] if sources else None
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who is calling, as the roster knows them. Without an identity (`agent_id` empty) only what is
     open to anyone may be called."""
 
@@ -242,7 +240,7 @@ def identify(tx: Tx, claim: Claim, *, project_id: str) -> Caller:
         if scope == "observer" or (agent_id == OPERATOR and claim.operator):
             crew = _crew_in_mind(tx, claim, project_id)
             observer = nobody(claim, project_id=project_id)
-            return replace(observer, lead_id=crew, role="observer", kind="observer")
+            return observer._replace(lead_id=crew, role="observer", kind="observer")
         raise UnknownAgent(
             f"No agent {agent_id} is on the roster.",
             agent_id=agent_id,

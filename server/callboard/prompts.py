@@ -8,8 +8,7 @@ JSON between the fences of the prompt: whatever the words in them are, they are 
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -30,8 +29,7 @@ MOST_COMPLETIONS = 100
 """The protocol's own limit."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """An argument of a prompt. Clients send all of them as text, and an empty one for none."""
 
     name: str
@@ -40,8 +38,7 @@ class Parameter:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(NamedTuple):
     """One prompt: what is published of it, the tools whose answers fill it, and who writes it."""
 
     name: str

@@ -9,7 +9,6 @@ readlink, and of git only the small text files behind `.git` are read (their for
 """
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
@@ -37,12 +36,12 @@ class Repository(NamedTuple):
     """Canonical root of the main worktree: where the store lies."""
     worktree: Path
     """Canonical root of the worktree that relative names belong to; usually `root` itself."""
-    project_id: str
-    """Slug of the folder's name and six hexadecimal digits of the canonical root's SHA-256."""
     name: str
     """The folder's name, for people."""
     folds_case: bool
     """True where the file system takes `README` and `readme` for one file."""
+    known_as: str | None = None
+    """The id of the project that works in it, once a store has told."""
 
     @classmethod
     def find(cls, start: Path) -> "Repository":
@@ -65,10 +64,15 @@ class Repository(NamedTuple):
         return cls(
             root=root,
             worktree=worktree,
-            project_id=_project_id(root, folds_case),
             name=_printable(root.name) or "project",
             folds_case=folds_case,
         )
+
+    @property
+    def project_id(self) -> str:
+        """What a store knows it as; before that, slug of the folder's name and six hexadecimal digits of the
+        canonical root's SHA-256."""
+        return self.known_as or _project_id(self.root, self.folds_case)
 
     @property
     def store(self) -> Path:
@@ -261,6 +265,9 @@ def _folds_case(root: Path) -> bool:
 
 
 def _project_id(root: Path, folds_case: bool) -> str:
+    # Imported here: OpenSSL comes with it, a sixth of a guard, and the store has nearly always told the id.
+    import hashlib
+
     key = str(root).casefold() if folds_case else str(root)
     return f"{slug(root.name)}-{hashlib.sha256(os.fsencode(key)).hexdigest()[:6]}"
 

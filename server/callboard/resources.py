@@ -8,8 +8,7 @@ does not exist at all.
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from mcp import types
@@ -41,8 +40,7 @@ Facts = Mapping[str, str]
 Rule = Callable[[Caller, Facts], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Touch:
+class Touch(NamedTuple):
     """Which facts touch a resource: those of a topic that say all of this. Names in braces stand for parts
     of the URI, and for the reader's own crew and project."""
 
@@ -54,8 +52,8 @@ class Touch:
 
     def of(self, facts: Facts) -> "Touch":
         """This with the names filled in."""
-        said = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "topic"}
-        return Touch(self.topic, **{key: value and value.format_map(facts) for key, value in said.items()})
+        topic, *said = self
+        return Touch(topic, *(value and value.format_map(facts) for value in said))
 
     def matches(self, news: News) -> bool:
         return (
@@ -67,8 +65,7 @@ class Touch:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """Where completions come from: a tool that lists, its list, and the name in each entry."""
 
     tool: str
@@ -76,8 +73,7 @@ class Source:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(NamedTuple):
     """One kind of resource: its template, the tool that reads it, and what touches it."""
 
     name: str
@@ -86,9 +82,9 @@ class View:
     description: str
     tool: str
     touched_by: tuple[Touch, ...]
-    arguments: Mapping[str, str] = field(default_factory=dict)
+    arguments: Mapping[str, str] = {}
     """The tool's arguments that parts of the URI give."""
-    fixed: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = {}
     """The tool's arguments that are always the same."""
     rule: Rule = lambda caller, given: True
     """What must hold beside what the tool itself asks."""
@@ -221,8 +217,7 @@ VIEWS: tuple[View, ...] = (
 """Every kind of resource, with the facts that touch it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A resource for one reader: the call that reads it, and the facts that touch it."""
 
     view: View

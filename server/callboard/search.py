@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import log
+from typing import NamedTuple
 
 from callboard import text
 from callboard.store import Query, Row, Tx, Value
@@ -148,8 +149,7 @@ def source(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """One thing that was found. `score` compares the hits of one search and means nothing beyond it."""
 
     kind: str

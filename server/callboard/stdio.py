@@ -20,8 +20,7 @@ import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import anyio
 import anyio.to_thread
@@ -215,8 +214,7 @@ class Lines:
         return True
 
 
-@dataclass(frozen=True)
-class _Wire:
+class _Wire(NamedTuple):
     """The client's two ends, and whether each can be waited for or must be used from a thread."""
 
     source: int

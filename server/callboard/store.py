@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any, ClassVar, Generic, Self, TypeVar, dataclass_transform
 
@@ -38,6 +38,9 @@ from callboard.worker import Job, Worker, deliver
 T = TypeVar("T")
 R = TypeVar("R", bound="Row")
 Value = str | int | float | bytes | None
+# What reads one place of a tuple, the same for all rows.
+_place = cache(lambda number: property(itemgetter(number)))
+
 log = logging.getLogger(__name__)
 
 BUSY_RETRY_MS = 1_000
@@ -59,7 +62,7 @@ class Row(tuple[Any, ...]):
     def __init_subclass__(cls) -> None:
         cls._columns = (*cls._columns, *cls.__annotations__)
         for place, column in enumerate(cls._columns):
-            setattr(cls, column, property(itemgetter(place)))
+            setattr(cls, column, _place(place))
 
     def __new__(cls, *values: Any) -> Self:
         return tuple.__new__(cls, values)

@@ -15,10 +15,10 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from errno import EACCES, EPERM, EROFS
 from pathlib import Path
+from typing import NamedTuple
 
 import apsw
 
@@ -76,6 +76,10 @@ __all__ = [
 CHECK_LIMIT = 50_000_000
 """A store up to this many bytes is checked at every start; for a larger one that would take too long."""
 
+LOOKED_PAGES = 64
+"""How many pages that look keeps at once. It hardly comes back to one, and what it kept would stay with the
+process."""
+
 MOST_FENCE = 2**53 - 1
 """The greatest whole number that every reader of JSON tells from its neighbours."""
 
@@ -87,8 +91,7 @@ BACKUPS_KEPT = 5
 """How many copies from before migrations stay beside the store."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoreInfo:
+class StoreInfo(NamedTuple):
     """What `prepare` found or made."""
 
     path: Path
@@ -293,7 +296,11 @@ def _check_pages(db: apsw.Connection, path: Path) -> bool:
     """S15: structure, not payload; what it cannot see shows when it is read. False for a large store."""
     if path.stat().st_size > CHECK_LIMIT:
         return False
-    if (finding := str(db.execute("PRAGMA quick_check(1)").get)) != "ok":
+    kept = db.pragma("cache_size")
+    db.pragma("cache_size", LOOKED_PAGES)
+    finding = str(db.execute("PRAGMA quick_check(1)").get)
+    db.pragma("cache_size", kept)
+    if finding != "ok":
         raise Damaged(f"The store {path} is damaged: {finding.splitlines()[-1]}. {RESTORE}")
     return True
 

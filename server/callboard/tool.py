@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Generic, Literal, ParamSpec, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, create_model
 
@@ -53,8 +53,7 @@ ENVELOPE = ("agent_id", "request_key")
 names the request key."""
 
 
-@dataclass(frozen=True, slots=True)
-class NotYet:
+class NotYet(NamedTuple):
     """The answer of an operation that may wait, while what it waits for has not come.
 
     What the attempt wrote (a place in a queue) is kept. The caller then sleeps outside any transaction

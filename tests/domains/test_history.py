@@ -105,7 +105,9 @@ async def test_the_chain_of_hashes_holds_row_by_row(board: Board) -> None:
     assert await broken_link(board) is None
 
 
-@pytest.mark.parametrize("column", ["id", *(name for name in HASHED if name != "seq"), "prev_hash", "entry_hash"])
+@pytest.mark.parametrize(
+    "column", ["id", *(name for name in HASHED if name != "seq"), "prev_hash", "entry_hash"]
+)
 async def test_a_change_of_any_column_breaks_the_chain_where_it_was_made(board: Board, column: str) -> None:
     """H4: even one who can take the triggers away is seen."""
     await noted(await board.agent("ann"), "one", "two", "three")

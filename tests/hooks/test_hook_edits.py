@@ -214,8 +214,7 @@ def test_a_path_is_named_as_a_lease_on_it_would_be(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     repository = Repository.find(tmp_path)
     file = named(repository, os.fspath(tmp_path / "a.py"))
-    assert file is not None and file.lockable
-    assert file.name == f"{repository.project_id}:a.py"
+    assert file is not None and (file.path, file.lockable) == ("a.py", True)
     bracketed = named(repository, "[a].py")
     assert bracketed is not None and (bracketed.path, bracketed.lockable) == ("?a?.py", False)
     assert named(repository, "../a.py") is None

@@ -113,6 +113,7 @@ HEAVY = {
     "dataclasses",
     "inspect",
     "subprocess",
+    "hashlib",
     "logging",
 }
 

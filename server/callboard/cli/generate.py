@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from callboard import schema
+from callboard import schemapage
 from callboard.cli.common import fail
 
 WriteOption = Annotated[bool, typer.Option("--write", help="Bring the files up to date.")]
@@ -32,9 +32,9 @@ def schema_page(write: WriteOption = False, check: CheckOption = False, root: Ro
     """Write or check docs/schema.md; without an option, print it."""
     page = root / SCHEMA_PAGE
     if write:
-        page.write_text(schema.markdown(), encoding="utf-8")
+        page.write_text(schemapage.markdown(), encoding="utf-8")
     elif check:
-        if not page.exists() or page.read_text(encoding="utf-8") != schema.markdown():
+        if not page.exists() or page.read_text(encoding="utf-8") != schemapage.markdown():
             fail(f"{SCHEMA_PAGE} is not up to date. Run: callboard schema --write")
     else:
-        typer.echo(schema.markdown(), nl=False)
+        typer.echo(schemapage.markdown(), nl=False)

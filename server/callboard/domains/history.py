@@ -127,17 +127,9 @@ def record(tx: Tx, caller: Caller, event: Event) -> None:
         prev_hash=previous,
         entry_hash=entry_hash(previous, entry),
     )
+    served = {"agent_id": event.agent_id, "agent_role": event.agent_role, "project_id": event.project_id}
     for path in event.locked:
-        touch(
-            tx,
-            caller,
-            path,
-            "lock",
-            seq=entry["seq"],
-            agent_id=event.agent_id,
-            agent_role=event.agent_role,
-            project_id=event.project_id,
-        )
+        touch(tx, caller, path, "lock", seq=entry["seq"], **served)
 
 
 INDEXED_AT_ONCE = 200

@@ -41,7 +41,8 @@ class Commit:
         files = self._named(paths)
         found = []
         for file in files:
-            others = [hold for hold in self.reader.holds(file.name) if hold.agent_id not in self.agents]
+            holds = self.reader.holds(self._name(file))
+            others = [hold for hold in holds if hold.agent_id not in self.agents]
             if others:
                 found.append(describe(file, max(others, key=lambda hold: hold.seconds_left)))
         return found + self._lost(files)
@@ -67,11 +68,14 @@ class Commit:
         found = (named(self.repository, path) for path in paths)
         return [file for file in found if file is not None]
 
+    def _name(self, file: Named) -> str:
+        return lockname.name_of(self.repository.project_id, file.path)
+
     def _lost(self, files: list[Named]) -> list[str]:
         if len(self.agents) != 1:
             return []
         (agent_id,) = self.agents
-        lost = self.reader.losses(agent_id, self.repository.project_id, [file.name for file in files])
+        lost = self.reader.losses(agent_id, self.repository.project_id, [*map(self._name, files)])
         return [
             f"{lockname.shown(name)}: {agent_id} lost its lock (fence {loss.fence}) at {loss.ended_at}, and "
             f"{loss.since} was granted it since (fence {loss.newer_fence}); take it again, look at what has "

@@ -1,10 +1,10 @@
-"""From the path that a client or git names to the name that a lease on it would have."""
+"""From the path that a client or git names to the path that a lease on it would have."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
-from callboard import globs, lockname
+from callboard import globs
 from callboard.repository import Repository
 
 _UNSPEAKABLE = r"[\[\]{}\x00-\x1f\x7f-\x9f\ud800-\udfff]"
@@ -15,8 +15,6 @@ class Named(NamedTuple):
 
     path: str
     """Its canonical path, relative to the repository."""
-    name: str
-    """Its canonical name, as leases have it."""
     lockable: bool
     """Whether a lease can be on it alone. No pattern can hold brackets, control characters or bytes that are
     no text, so a name with such is stood for by one with wildcards in their places: it is then covered by
@@ -24,7 +22,7 @@ class Named(NamedTuple):
 
 
 def named(repository: Repository, path: str) -> Named | None:
-    """A path under its canonical name; None where it is outside the repository or no name at all."""
+    """A path as it is canonically spelled; None where it is outside the repository or no name at all."""
     try:
         spelled = repository.spell(path)
         lockable = globs.is_literal(spelled)
@@ -34,7 +32,7 @@ def named(repository: Repository, path: str) -> Named | None:
         except globs.InvalidPattern:
             return None
         lockable = False
-    return Named(spelled, lockname.name_of(repository.project_id, spelled), lockable)
+    return Named(spelled, lockable)
 
 
 def find_repository(folder: Path, path: str) -> tuple[Repository, Named] | None:

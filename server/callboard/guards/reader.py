@@ -127,7 +127,7 @@ class Reader:
     def at_home(self, repository: Repository) -> Repository:
         """The repository under the id of the project that works in it: one that was moved keeps its own."""
         project_id = self._db.execute(PROJECT, {"root": str(repository.root)}).get
-        return repository if project_id is None else repository._replace(project_id=str(project_id))
+        return repository if project_id is None else repository._replace(known_as=str(project_id))
 
     def holds(self, name: str) -> list[Hold]:
         """Everything in force that overlaps a canonical name, whoever holds it."""

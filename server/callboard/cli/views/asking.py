@@ -29,7 +29,7 @@ async def stand_in(board: Board, project: str | None) -> None:
     """Look at another project of the store. Raises NotFound."""
     if project is not None:
         await board.call("get_project", {"project_id": project})
-        board.stands_in(board.repository._replace(project_id=project))
+        board.stands_in(board.repository._replace(known_as=project))
 
 
 def present(arguments: Mapping[str, Any]) -> dict[str, Any]:

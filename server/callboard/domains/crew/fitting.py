@@ -6,8 +6,7 @@ left out; what was left out is counted under the tool that has it, and these cou
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
@@ -23,8 +22,7 @@ LEFT_OUT = "left_out"
 SANITIZED = "sanitized"
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(NamedTuple):
     """Things of one kind, the most important first. `tool` has all of them; without one they are not missed.
     One `helping` of them is served at a time. `known` is how many there are, if more than are given here."""
 

@@ -6,9 +6,8 @@ and what was returned because it matched counts as used.
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from callboard import search
 from callboard.clock import utc_text
@@ -135,8 +134,7 @@ USED: Mapping[Kind, Command] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """Something that a project knows. `status` is the note's or, of a lesson, its standing."""
 
     kind: Kind

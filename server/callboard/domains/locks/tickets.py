@@ -5,8 +5,7 @@ place is kept.
 """
 
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from callboard.domains.locks.leases import Mode
 from callboard.lockname import neighbourhood, overlap
@@ -22,8 +21,7 @@ RESUMABLE_MS = 10_000
 the place blocks nobody and is granted nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """What an agent asks for: some paths, all or none, in one mode."""
 
     agent_id: str
@@ -44,8 +42,7 @@ class Request:
         return hashlib.sha256("\n".join((self.mode, *sorted(self.names))).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Blocker:
+class Blocker(NamedTuple):
     """What stands against one path of a request, and until when at most."""
 
     by: Literal["holder", "waiter", "delay"]

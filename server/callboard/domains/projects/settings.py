@@ -7,8 +7,7 @@ it.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -29,8 +28,7 @@ YEAR_DAYS = 3_650
 DAY_MINUTES = 24 * 60
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(NamedTuple):
     """One key. A number lies from `least` to `most`; a word, and each of several words, is `among` those."""
 
     key: str

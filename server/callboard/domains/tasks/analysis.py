@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from itertools import pairwise
-from statistics import median
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -247,6 +246,9 @@ def _weights(graph: Graph, left: Iterable[str]) -> tuple[dict[str, float], str, 
     every = [seconds for of_role in took.values() for seconds in of_role]
     if not every:
         return dict.fromkeys(left, 1.0), "steps", "no task has finished yet: one step for each task"
+    # Imported here: a server seldom needs it, and with it come fractions, decimals and random numbers.
+    from statistics import median
+
     middle = median(every)
     of_role = {role: median(seconds) for role, seconds in took.items()}
     weight = {name: of_role.get(graph.nodes[name].role, middle) for name in left}

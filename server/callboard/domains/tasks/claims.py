@@ -6,7 +6,7 @@ older claim is recognised as late. A task comes back twice; the third time it fa
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from callboard import globs
 from callboard.domains import costs, delegations, locks
@@ -99,8 +99,7 @@ WORKING = Working.query("""
 NEXT_DUE = Due.query("SELECT min(lease_boot_ms) AS boot_ms FROM dag_tasks WHERE lease_boot_ms IS NOT NULL")
 
 
-@dataclass(frozen=True, slots=True)
-class Obstacle:
+class Obstacle(NamedTuple):
     """What keeps a file of a task from being worked on: another agent's lock, or its task."""
 
     file_path: str

@@ -6,7 +6,7 @@ visits each edge a constant number of times, so ten thousand tasks are no matter
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
 def circle_within(edges: Mapping[str, Iterable[str]]) -> list[str] | None:
@@ -55,8 +55,7 @@ def behind_each(edges: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return behind
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """When each task could begin at the earliest if nobody was ever missing, what may slip, and how long the
     whole takes."""
 
