@@ -62,7 +62,7 @@ async def test_who_is_woken_finds_what_woke_it(board: Board) -> None:
 
 
 async def test_a_commit_of_another_process_wakes_waiters_here(boards: Boards) -> None:
-    """S10, L10: within the poll's 10 ms and some."""
+    """S10, L10: within the poll's few ms and some."""
     async with boards() as here, boards() as there, polling(here):
         ann = await there.agent("ann")
         with here.opened.feed.listen("locks") as news:

@@ -90,6 +90,7 @@ class Name(Row):
 
 class Due(Row):
     boot_ms: int | None
+    in_line: int
 
 
 class Resting(Row):
@@ -166,13 +167,14 @@ REST_OVER = Resting.query("""
     DELETE FROM _lock_delays WHERE until_boot_ms <= :now RETURNING file_path, agent_id, until_boot_ms
 """)
 NEXT_DUE = Due.query(f"""
-    SELECT min(boot_ms) AS boot_ms
-      FROM (SELECT min(expires_boot_ms) AS boot_ms FROM file_locks
-            UNION ALL SELECT min(expires_boot_ms) FROM _lock_holders
+    SELECT min(boot_ms) AS boot_ms, sum(in_line) AS in_line
+      FROM (SELECT min(expires_boot_ms) AS boot_ms, 0 AS in_line FROM file_locks
+            UNION ALL SELECT min(expires_boot_ms), 0 FROM _lock_holders
             UNION ALL SELECT min(iif(lapsed_boot_ms > 0, lapsed_boot_ms + {RESUMABLE_MS},
-                                     iif(call_until_boot_ms > 0, call_until_boot_ms, queue_until_boot_ms)))
+                                     iif(call_until_boot_ms > 0, call_until_boot_ms, queue_until_boot_ms))),
+                             count(*)
                         FROM _lock_waiters
-            UNION ALL SELECT min(until_boot_ms) FROM _lock_delays)
+            UNION ALL SELECT min(until_boot_ms), count(*) FROM _lock_delays)
 """)
 
 

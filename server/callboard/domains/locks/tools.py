@@ -87,10 +87,10 @@ def _acquire(
 ) -> tuple[list[tuple[Lease, bool]], int] | NotYet | LockHeld:
     """Take every path of the request or none: the leases with whether each was a refresh, and the
     milliseconds waited; or what stands against it."""
-    queue.reap(tx)
-    ticket = tickets.own_ticket(tx, request)
+    in_line = queue.reap(tx)
+    ticket = tickets.own_ticket(tx, request) if in_line else None
     number = ticket.ticket if ticket else None
-    if (first := next(queue.blockers(tx, request, number), None)) is None:
+    if (first := next(queue.blockers(tx, request, number, in_line=in_line), None)) is None:
         taken = queue.grant(tx, request, ticket)
         check_quota(tx, request.agent_id, sum(not refreshed for _, refreshed in taken))
         return taken, tx.now - ticket.enqueued_boot_ms if ticket else 0
