@@ -466,6 +466,43 @@ async def test_being_blocked_passes_through_a_paused_task_and_ends_at_one_that_g
     assert await crew.statuses("held", "behind") == ["paused", "pending"]
 
 
+@pytest.mark.parametrize("way", ["release", "reject", "lapse", "lapse in a pause", "leave in a pause"])
+async def test_work_that_falls_back_into_a_blocked_line_blocks_what_waits_for_it(
+    crew: Crew, way: str
+) -> None:
+    """T7: while it was worked on, it did not."""
+    await crew.add("first")
+    await crew.add("work", "first")
+    await crew.add("behind", "work")
+    await crew.add("last", "behind")
+    await crew.lead.complete_dag_task(task_id="first")
+    await crew.ann.claim_dag_task(task_id="work")
+    await crew.lead.reopen_dag_task(task_id="first")
+    await crew.lead.cancel_dag_task(task_id="first")
+    assert await crew.statuses("work", "behind", "last") == ["running", "pending", "pending"]
+    if way == "release":
+        await crew.ann.release_dag_task(task_id="work")
+    elif way == "reject":
+        await crew.ann.submit_dag_task(task_id="work")
+        await crew.lead.terminate_agent(target_agent_id="ann")
+        await crew.lead.review_dag_task(task_id="work", verdict="reject", comment="not yet")
+    elif way == "lapse":
+        await crew.board.turn(601)
+    else:
+        await crew.lead.pause_dag_task(task_id="work")
+        if way == "lapse in a pause":
+            await crew.board.turn(601)
+        else:
+            await crew.lead.terminate_agent(target_agent_id="ann")
+        assert await crew.statuses("work", "behind", "last") == ["paused", "blocked", "blocked"]
+        await crew.lead.resume_dag_task(task_id="work")
+    assert await crew.statuses("work", "behind", "last") == ["blocked", "blocked", "blocked"]
+    [cause] = (await crew.lead.analyze_dag())["root_causes"]
+    assert (cause["cause"], cause["blocked"]) == ("first", ["work", "behind", "last"])
+    await crew.lead.reopen_dag_task(task_id="first")
+    assert await crew.statuses("work", "behind", "last") == ["pending", "pending", "pending"]
+
+
 async def test_reopening_leaves_what_has_begun_alone_and_names_it(crew: Crew) -> None:
     await crew.make("done", "a")
     for name in ("begun", "waiting"):

@@ -7,8 +7,8 @@ from pydantic import Field
 from callboard.domains import costs, delegations
 from callboard.domains.tasks import claims
 from callboard.domains.tasks.claims import Desk, Obstacle, assign, member_of, release_files
-from callboard.domains.tasks.deriving import follows
-from callboard.domains.tasks.task import Task, enter, find, invalid, leader_of, notify, tell
+from callboard.domains.tasks.deriving import enter_line
+from callboard.domains.tasks.task import Task, find, invalid, leader_of, notify, tell
 from callboard.errors import Forbidden, NotOwner, Refused
 from callboard.identity import Caller, Member
 from callboard.params import AgentId, Reason, RoleId, TaskId, WaitSeconds
@@ -212,7 +212,7 @@ def release_dag_task(tx: Tx, caller: Caller, task_id: TaskId, reason: Reason = "
     if task.assigned_agent_id != caller.agent_id:
         raise not_holder(task, "release_dag_task")
     released = release_files(tx, task, f"{task_id} was given back")
-    after = enter(tx, task, "release", follows(tx, task), actor=caller.agent_id, reason=reason)
+    after = enter_line(tx, task, "release", actor=caller.agent_id, reason=reason)
     # Who gives a task back does not do what it was delegated.
     delegations.settle_for_task(
         tx,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from callboard import globs
 from callboard.domains import costs, delegations, locks
-from callboard.domains.tasks.deriving import derive, follows
+from callboard.domains.tasks.deriving import derive, enter_line, follows, spread
 from callboard.domains.tasks.task import (
     COLUMNS,
     NotReady,
@@ -342,8 +342,9 @@ def _orphaned(tx: Tx, task: Task, why: str) -> None:
     elif task.dag_status == "paused":
         changes = {**_NO_LEASE, "assigned_agent_id": None, "paused_from": follows(tx, task)}
         after = enter(tx, task, "orphan", "paused", actor=None, reason=why, **changes)
+        spread(tx, after)
     elif attempts < MOST_ATTEMPTS:
-        after = enter(tx, task, "orphan", follows(tx, task), actor=None, reason=why, attempts=attempts)
+        after = enter_line(tx, task, "orphan", actor=None, reason=why, attempts=attempts)
     else:
         after = enter(
             tx, task, "orphan", "failed", actor=None, reason=why, attempts=attempts,

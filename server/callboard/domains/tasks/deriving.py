@@ -11,8 +11,9 @@ among the dependents of what changed.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from callboard.domains.tasks.task import RECORD, Status, Task
+from callboard.domains.tasks.task import RECORD, Status, Task, enter
 from callboard.events import Signal
 from callboard.store import Command, Query, Row, Tx
 
@@ -111,6 +112,20 @@ def follows(tx: Tx, task: Task, *, forced: bool = True) -> Status:
     found = tx.one(FOLLOWS_FOR[forced], id=task.id, lead_id=task.lead_id)
     assert found is not None
     return found.follows
+
+
+def enter_line(tx: Tx, task: Task, action: str, *, actor: str | None, reason: str, **changes: Any) -> Task:
+    """Put a task that was worked on back in line, with what its dependencies make of it now. While it was
+    worked on it blocked nobody; so if it is blocked, what waits for it is from now on as well."""
+    after = enter(tx, task, action, follows(tx, task), actor=actor, reason=reason, **changes)
+    spread(tx, after)
+    return after
+
+
+def spread(tx: Tx, task: Task) -> None:
+    """Bring what waits for a task up to date if that is blocked, behind a pause too."""
+    if "blocked" in (task.dag_status, task.paused_from):
+        derive(tx, task.lead_id, [task.id], cause=task.id, reason=f"{task.id} is blocked")
 
 
 def derive(

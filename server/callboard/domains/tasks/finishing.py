@@ -14,7 +14,7 @@ from callboard.domains import delegations
 from callboard.domains.tasks import claims
 from callboard.domains.tasks.claiming import not_holder
 from callboard.domains.tasks.claims import CLAIM_MS, MAX_HOLD_MS, member_of, release_files
-from callboard.domains.tasks.deriving import Derived, derive, follows
+from callboard.domains.tasks.deriving import Derived, derive, enter_line
 from callboard.domains.tasks.task import (
     UNCLAIMED,
     Task,
@@ -227,7 +227,7 @@ def review_dag_task(
         released: list[str] = []
     else:
         released = release_files(tx, task, f"{task_id} was rejected")
-        after = enter(tx, task, "review", follows(tx, task), actor=caller.agent_id, reason=comment)
+        after = enter_line(tx, task, "review", actor=caller.agent_id, reason=comment)
     said = f"{caller.agent_id} rejected {task.called}" + (f": {comment}" if comment else ".")
     tell(tx, after, "task_rejected", said, comment=comment)
     notify(tx, author, after, "task_rejected", said, by=caller.agent_id, priority="high", comment=comment)

@@ -5,7 +5,7 @@ from typing import Any
 from callboard.domains import delegations
 from callboard.domains.tasks import claims
 from callboard.domains.tasks.claims import release_files
-from callboard.domains.tasks.deriving import Derived, derive, follows
+from callboard.domains.tasks.deriving import Derived, derive, enter_line, follows
 from callboard.domains.tasks.finishing import SHOWN, Finished, finished
 from callboard.domains.tasks.task import Task, allow, enter, find, leader_of, notify, tell
 from callboard.identity import Caller
@@ -103,8 +103,9 @@ def resume_dag_task(tx: Tx, caller: Caller, task_id: TaskId, reason: Reason = ""
     task = _open(tx, caller, task_id, "resume")
     to = task.paused_from or "pending"
     if (to == "running" and not task.is_claimed(tx.now)) or to not in ("running", "in_review"):
-        to = follows(tx, task)
-    after = enter(tx, task, "resume", to, actor=caller.agent_id, reason=reason)
+        after = enter_line(tx, task, "resume", actor=caller.agent_id, reason=reason)
+    else:
+        after = enter(tx, task, "resume", to, actor=caller.agent_id, reason=reason)
     _tell(tx, caller, task, after, "task_resumed", "resumed", reason, Derived())
     return _steered(task, after, Derived())
 
