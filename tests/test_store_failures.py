@@ -215,6 +215,21 @@ async def test_a_damaged_store_is_found_and_never_written_again(boards: Boards) 
         assert subprocess.check_output(["cat", store.info.path, f"{store.info.path}-wal"]) == before
 
 
+async def test_bytes_in_a_text_that_are_none_are_damage_though_no_check_finds_them(boards: Boards) -> None:
+    """S14"""
+    async with boards() as board:
+        ann = await board.agent("ann")
+        await ann.acquire_file_lock(file_path="a.py", reason="mine")
+        with board.opened.store.connect(readonly=False) as db:
+            db.execute("UPDATE file_locks SET reason = CAST(x'ff' AS TEXT)")
+            assert db.pragma("integrity_check") == "ok"
+        read = await board.refusal("list_file_locks", agent_id=ann.id)
+        assert read["code"] == "store_corrupt"
+        written = await board.refusal("acquire_file_lock", agent_id=ann.id, file_path="b.py")
+        assert written["code"] == "store_corrupt"
+        assert not (await board.opened.health())["ok"]
+
+
 async def test_a_sound_store_passes_its_check(boards: Boards) -> None:
     """S15"""
     async with boards() as board:

@@ -77,7 +77,10 @@ def examine(db: apsw.Connection, *, anchors: list[audit.Anchor] | None = None) -
 
     It reads the whole store. Raises apsw errors for a store that cannot be read on.
     """
-    pages = [str(line) for (line,) in db.execute(f"PRAGMA integrity_check({SHOWN})")]
+    try:
+        pages = [str(line) for (line,) in db.execute(f"PRAGMA integrity_check({SHOWN})")]
+    except apsw.SQLError as error:
+        pages = [str(error)]  # the schema in the file is not one that SQLite can follow
     if pages != ["ok"]:
         return [Broken(PAGES, line) for line in pages]
     broken = [

@@ -439,11 +439,11 @@ class Store:
             )
 
     def _noted(self, error: Exception) -> Exception:
-        """The error; damage ends all writing until somebody has looked. SQLite's full-text index takes a
-        page that could not be read for a damaged one, so it is asked whether there is any."""
+        """The error; damage ends all writing until somebody has looked. SQLite's full-text index takes a page
+        that could not be read for a damaged one, so it is asked, but of bytes in a text that are none."""
         if not isinstance(error, StoreCorrupt) or self._damage is not None:
             return error
-        if self._is_sound():
+        if not isinstance(error.__cause__, UnicodeDecodeError) and self._is_sound():
             unreadable = StoreUnavailable(cause="I/O error")
             unreadable.__cause__ = error
             return unreadable
@@ -456,7 +456,7 @@ class Store:
             with closing(self.connect()) as db:
                 return bool(db.pragma("integrity_check", 1) == "ok")
         except (apsw.Error, storefile.Unusable) as error:
-            return not isinstance(typed(error), StoreCorrupt)
+            return not isinstance(error, apsw.SQLError) and not isinstance(typed(error), StoreCorrupt)
 
     def _corrupt(self) -> StoreCorrupt:
         return StoreCorrupt(hint="Restore a backup.", cause=self._damage)

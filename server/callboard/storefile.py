@@ -298,7 +298,10 @@ def _check_pages(db: apsw.Connection, path: Path) -> bool:
         return False
     kept = db.pragma("cache_size")
     db.pragma("cache_size", LOOKED_PAGES)
-    finding = str(db.execute("PRAGMA quick_check(1)").get)
+    try:
+        finding = str(db.execute("PRAGMA quick_check(1)").get)
+    except apsw.SQLError as error:
+        finding = str(error)  # its words are fixed, so what they do not fit is the schema in the file
     db.pragma("cache_size", kept)
     if finding != "ok":
         raise Damaged(f"The store {path} is damaged: {finding.splitlines()[-1]}. {RESTORE}")

@@ -138,6 +138,9 @@ def translate(error: BaseException) -> tuple[str, str] | None:
     """An error of the store as its code and a short cause of our own; None for any other error."""
     if isinstance(error, Unusable):
         return error.code, error.cause
+    # What full text says of its own tables' damage, under the code of a wrong statement.
+    if isinstance(error, apsw.SQLError) and "invalid fts5 file format" in str(error):
+        return Damaged.code, Damaged.cause
     extended = getattr(error, "extendedresult", None)
     if extended == apsw.SQLITE_READONLY_DBMOVED:
         return Unusable.code, "moved"

@@ -123,6 +123,11 @@ def recipes() -> Iterator[Recipe]:
     yield Recipe("no fence", _statement(lost), "store_corrupt")
     yield Recipe("a fence in words", _statement(f"{fence} '\"none\"')"), "store_corrupt")
     yield Recipe("a fence that overflows", _statement(f"{fence} '{2**63 - 1}')"), "store_corrupt")
+    form = "UPDATE _fts_activity_config SET v = 0 WHERE k = 'version'"
+    yield Recipe("an index of words in no known form", _statement(form), "store_corrupt")
+    spelt = "UPDATE sqlite_schema SET sql = replace(sql, ' IS strftime(', ' IS sxrftime(')"
+    misspelt = f"PRAGMA writable_schema = ON; {spelt} WHERE name = 'activity_log'"
+    yield Recipe("a schema with a word in it that is none", _statement(misspelt), "store_corrupt")
     yield Recipe("a link in its place", _linked, "store_unavailable")
     yield Recipe("a stale index of the log", _beside("-shm", b"\xa5" * 32_768), None)
     yield Recipe("a log of noise", _beside("-wal", b"\x5a" * 100_000), None)
