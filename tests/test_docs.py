@@ -110,6 +110,11 @@ def test_every_link_within_the_repository_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in _anchors(file), f"{page.name}: {target}"
 
 
+def test_the_page_on_performance_ends_with_what_was_tried() -> None:
+    tried = (ROOT / "benchmarks" / "tried.md").read_text(encoding="utf-8")
+    assert (ROOT / "docs" / "performance.md").read_text(encoding="utf-8").endswith(f"\n{tried}")
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     reached, ahead = set(), [ROOT / "README.md"]
     while ahead:

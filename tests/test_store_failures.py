@@ -230,6 +230,22 @@ async def test_bytes_in_a_text_that_are_none_are_damage_though_no_check_finds_th
         assert not (await board.opened.health())["ok"]
 
 
+async def test_a_schema_that_nobody_can_follow_is_found_by_whoever_looks(boards: Boards) -> None:
+    """S14, S15"""
+    async with boards() as board:
+        ann = await board.agent("ann")
+        with board.opened.store.connect(readonly=False) as db:
+            db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+            db.pragma("writable_schema", True)
+            spelt = "replace(sql, ' IS strftime(', ' IS sxrftime(')"
+            db.execute(f"UPDATE sqlite_schema SET sql = {spelt} WHERE name = 'activity_log'")
+            db.pragma("schema_version", db.pragma("schema_version") + 1)
+        board.clock.turn(3_600)
+        assert not (await board.opened.health())["ok"]
+        refusal = await board.refusal("acquire_file_lock", agent_id=ann.id, file_path="a.py")
+        assert refusal["code"] == "store_corrupt"
+
+
 async def test_a_sound_store_passes_its_check(boards: Boards) -> None:
     """S15"""
     async with boards() as board:

@@ -33,7 +33,7 @@ from callboard.errors import (
 )
 from callboard.events import Event, Notice, Signal
 from callboard.tally import Tally
-from callboard.worker import Job, Worker, deliver
+from callboard.worker import Job, Worker, deliver, log_failure
 
 T = TypeVar("T")
 R = TypeVar("R", bound="Row")
@@ -274,7 +274,7 @@ class Store:
         be lost: a failure is logged and ends there."""
         if self._closing.is_set():
             return
-        self._writer.take(operation).future.add_done_callback(_log_failure)
+        self._writer.take(operation).future.add_done_callback(log_failure)
 
     def connect(self, *, readonly: bool = True) -> apsw.Connection:
         """One more connection, owned by the calling thread."""
@@ -284,7 +284,11 @@ class Store:
 
     async def check(self) -> None:
         """Look through the store's pages for damage. Raises StoreCorrupt, also for every later write."""
-        if await self.read(lambda tx: tx.pragma("quick_check", 1)) != "ok":
+        try:
+            finding = await self.read(lambda tx: tx.pragma("quick_check", 1))
+        except apsw.SQLError as error:
+            finding = error  # the schema in the file is not one that SQLite can follow
+        if finding != "ok":
             raise self.condemn("quick_check found damage")
         self._checked_boot_ms = self._clock.boot_ms()
 
@@ -493,8 +497,3 @@ def _check_place(db: apsw.Connection) -> None:
             hint="Put the file back where it was, or restart the server.",
             cause="moved",
         )
-
-
-def _log_failure(future: "asyncio.Future[Any]") -> None:
-    if not future.cancelled() and (error := future.exception()) is not None:
-        log.warning("a write that nobody waited for failed", exc_info=error)

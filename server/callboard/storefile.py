@@ -302,7 +302,8 @@ def _check_pages(db: apsw.Connection, path: Path) -> bool:
         finding = str(db.execute("PRAGMA quick_check(1)").get)
     except apsw.SQLError as error:
         finding = str(error)  # its words are fixed, so what they do not fit is the schema in the file
-    db.pragma("cache_size", kept)
+    finally:
+        db.pragma("cache_size", kept)
     if finding != "ok":
         raise Damaged(f"The store {path} is damaged: {finding.splitlines()[-1]}. {RESTORE}")
     return True

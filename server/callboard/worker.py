@@ -60,6 +60,12 @@ def deliver(jobs: list[Job], first: Callable[[], None] = lambda: None) -> None:
         jobs[0].future.get_loop().call_soon_threadsafe(answer)
 
 
+def log_failure(future: "asyncio.Future[Any]") -> None:
+    """Note the failure of a job that nobody waits for."""
+    if not future.cancelled() and (error := future.exception()) is not None:
+        log.warning("a write that nobody waited for failed", exc_info=error)
+
+
 def _close(db: apsw.Connection) -> None:
     try:
         db.close()

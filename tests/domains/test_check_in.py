@@ -157,6 +157,34 @@ async def test_what_a_message_of_the_same_answer_tells_is_not_told_again(
     assert about(await lea.catch_up(since_id=answer["since_id"])) == [("task", "a")]
 
 
+async def test_what_befell_a_file_after_a_message_told_of_it_is_told(
+    board: Board, crew: tuple[Agent, ...]
+) -> None:
+    _, ann, ben = crew
+    await ann.acquire_file_lock(file_path="a.py", ttl_seconds=5)
+    await ann.check_in()
+    await board.turn(3_600 * 5)
+    await ben.acquire_file_lock(file_path="a.py")
+    await ben.record_file_touch(file_paths=["a.py"])
+    answer = await ann.check_in()
+    assert [message["about"]["event"] for message in answer["messages"]] == ["lock_expired"]
+    [change] = answer["changes"]
+    assert (change["id"], change["count"], change["summary"]) == ("a.py", 2, "edited a.py")
+
+
+async def test_words_of_another_agent_hide_no_change(crew: tuple[Agent, ...]) -> None:
+    lea, ann, ben = crew
+    for name in ("a", "b"):
+        await lea.add_dag_task(id=name, role="developer")
+        await ann.claim_dag_task(task_id=name)
+    await ben.check_in()
+    await ann.submit_dag_task(task_id="a", reviewer_id="ben", summary="b")
+    await ann.submit_dag_task(task_id="b")
+    answer = await ben.check_in()
+    assert [message["about"]["event"] for message in answer["messages"]] == ["task_submitted"]
+    assert about(answer) == [("task", "b")]
+
+
 async def test_more_changes_than_one_answer_shows_are_counted(crew: tuple[Agent, ...]) -> None:
     lea, ann, _ = crew
     await lea.add_dag_tasks(tasks=[{"id": f"t{number}", "role": "developer"} for number in range(30)])

@@ -497,6 +497,10 @@ async def test_work_that_falls_back_into_a_blocked_line_blocks_what_waits_for_it
         assert await crew.statuses("work", "behind", "last") == ["paused", "blocked", "blocked"]
         await crew.lead.resume_dag_task(task_id="work")
     assert await crew.statuses("work", "behind", "last") == ["blocked", "blocked", "blocked"]
+    told = await crew.board.rows(
+        "SELECT details FROM activity_log WHERE details ->> 'newly_blocked' NOT NULL"
+    )
+    assert [json.loads(details)["newly_blocked"] for (details,) in told[-1:]] == [["behind", "last"]]
     [cause] = (await crew.lead.analyze_dag())["root_causes"]
     assert (cause["cause"], cause["blocked"]) == ("first", ["work", "behind", "last"])
     await crew.lead.reopen_dag_task(task_id="first")

@@ -75,19 +75,21 @@ async def test_a_timer_fires_once_though_the_processes_that_fire_it_are_killed(t
     place = Place(tmp_path)
     chance = random.Random(7)
     labels: list[str] = []
+    found: list[dict[str, Any]] = []
     for _ in range(ROUNDS):
         with ExitStack() as alive:
             for keeper in [alive.enter_context(place.piped()) for _ in range(KEEPERS)]:
                 await anyio.to_thread.run_sync(begun, keeper)
             async with place.stdio("--agent", "ann") as ann:
                 await call(ann, "register_agent", role="developer")
+                found += await reminded(ann, 0)  # a timer that meets a full inbox would stay due
                 for _ in range(TIMERS):
                     labels.append(f"t{len(labels)}")
                     fire_at = soon(chance.uniform(1.0, 3.0))
                     await call(ann, "set_timer", label=labels[-1], message="now", fire_at=fire_at)
             await anyio.to_thread.run_sync(Event().wait, chance.uniform(1.0, 2.5))
     async with place.stdio("--agent", "ann") as ann:
-        found = await reminded(ann, len(labels))
+        found += await reminded(ann, len(labels) - len(found))
     assert Counter(message["about"]["label"] for message in found) == Counter(labels)
     assert all(map(not_early, found))
     with closing(apsw.Connection(str(place.db), flags=apsw.SQLITE_OPEN_READONLY)) as db:

@@ -5,7 +5,7 @@ whoever reads on from the last one it saw misses nothing and sees nothing twice,
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Literal
 
 from pydantic import Field
@@ -28,6 +28,8 @@ SUMMARY = 200
 OWN_CLAIMS = 50
 
 Object = Literal["task", "decision", "file", "group", "agent"]
+Told = tuple[str, tuple[Object, str]]
+"""What happened, and to what."""
 
 HIGH = frozenset(
     [
@@ -185,9 +187,11 @@ def newest_entries(tx: Tx, caller: Caller, since: int, upto: int) -> tuple[list[
     return entries, (found.number if found else 0) - len(entries)
 
 
-def changes(tx: Tx, caller: Caller, entries: Iterable[Entry]) -> list[DatedChange]:
+def changes(
+    tx: Tx, caller: Caller, entries: Iterable[Entry], told: Set[Told] = frozenset()
+) -> list[DatedChange]:
     """Entries of the ledger by what they are about: what concerns the caller first, then what weighs most,
-    then the latest. What the caller did itself is left out."""
+    then the latest. What the caller did itself is left out, and what it is `told` beside them."""
     own = _own(tx, caller)
     groups: dict[tuple[Object, str], _Group] = {}
     for entry in entries:
@@ -195,6 +199,8 @@ def changes(tx: Tx, caller: Caller, entries: Iterable[Entry]) -> list[DatedChang
             continue
         details: dict[str, Any] = json.loads(entry.details)
         about = _about(entry, details)
+        if (entry.action_type, about) in told:
+            continue
         named = _names(details, caller.agent_id)
         if named and entry.action_type in MAILED:
             continue
@@ -237,16 +243,21 @@ class _Group:
         self.concerns = self.concerns or concerns
 
 
+def subject(details: Mapping[str, Any]) -> tuple[Object, str] | None:
+    """What facts of the server's are about, by the first id in them; None where they name nothing."""
+    for key, kind in _KEYS:
+        found = details.get(key)
+        if isinstance(found, list) and found:
+            found = found[0]
+        if isinstance(found, str) and found:
+            return kind, found
+    return None
+
+
 def _about(entry: Entry, details: Mapping[str, Any]) -> tuple[Object, str]:
     """What an entry is about. An agent's own note is about the agent: what it names is its word only."""
-    if entry.origin == "server":
-        for key, kind in _KEYS:
-            found = details.get(key)
-            if isinstance(found, list) and found:
-                found = found[0]
-            if isinstance(found, str) and found:
-                return kind, found
-    return "agent", entry.agent_id
+    named = subject(details) if entry.origin == "server" else None
+    return named or ("agent", entry.agent_id)
 
 
 _KEYS: tuple[tuple[str, Object], ...] = (

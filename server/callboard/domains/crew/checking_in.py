@@ -8,11 +8,13 @@ from pydantic import Field
 from callboard.domains import locks, messages, roster, tasks
 from callboard.domains.crew.catching_up import (
     Change,
+    Told,
     changes,
     cursor_of,
     latest,
     move_cursor,
     newest_entries,
+    subject,
 )
 from callboard.domains.crew.holding import (
     HeldLock,
@@ -97,15 +99,10 @@ def _has_work(tx: Tx, caller: Caller) -> bool:
     return bool(running or to_review(tx, caller, 1)) or next(ready_for(tx, caller), None) is not None
 
 
-def _told_by(handed_out: Iterable[Message]) -> set[tuple[str, str]]:
-    """Which changes of what the messages of this answer tell already."""
-    return {
-        (message.about["event"], told)
-        for message in handed_out
-        if message.about is not None and "event" in message.about
-        for told in message.about.values()
-        if isinstance(told, str)
-    }
+def _told_by(handed_out: Iterable[Message]) -> set[Told]:
+    """What the messages of this answer tell of the ledger's entries."""
+    facts = [message.about for message in handed_out if message.origin == "server" and message.about]
+    return {(fact["event"], about) for fact in facts if "event" in fact and (about := subject(fact))}
 
 
 def _answer(tx: Tx, caller: Caller, received: Received, *, timed_out: bool | None = None) -> CheckedIn:
@@ -113,10 +110,7 @@ def _answer(tx: Tx, caller: Caller, received: Received, *, timed_out: bool | Non
     upto = latest(tx)
     since = cursor_of(tx, caller.agent_id)
     entries, older = newest_entries(tx, caller, upto if since is None else since, upto)
-    told = _told_by(received.messages)
-    ranked = [
-        change for change in changes(tx, caller, entries) if (change.action_type, change.id) not in told
-    ]
+    ranked = changes(tx, caller, entries, _told_by(received.messages))
     move_cursor(tx, caller.agent_id, upto)
     held = held_locks(tx, caller.agent_id)
     pending = undecided(tx, caller)

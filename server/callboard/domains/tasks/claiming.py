@@ -212,7 +212,7 @@ def release_dag_task(tx: Tx, caller: Caller, task_id: TaskId, reason: Reason = "
     if task.assigned_agent_id != caller.agent_id:
         raise not_holder(task, "release_dag_task")
     released = release_files(tx, task, f"{task_id} was given back")
-    after = enter_line(tx, task, "release", actor=caller.agent_id, reason=reason)
+    after, found = enter_line(tx, task, "release", actor=caller.agent_id, reason=reason)
     # Who gives a task back does not do what it was delegated.
     delegations.settle_for_task(
         tx,
@@ -223,8 +223,10 @@ def release_dag_task(tx: Tx, caller: Caller, task_id: TaskId, reason: Reason = "
         by=caller.agent_id,
     )
     said = f"{caller.agent_id} gave back {task.called}" + (f": {reason}" if reason else ".")
-    tell(tx, after, "task_released", said, reason=reason, claim_epoch=task.claim_epoch)
-    notify(tx, leader_of(tx, task.lead_id), after, "task_released", said, by=caller.agent_id)
+    blocked = found.blocked[:20] or None
+    tell(tx, after, "task_released", said, reason=reason, claim_epoch=task.claim_epoch, newly_blocked=blocked)
+    leader = leader_of(tx, task.lead_id)
+    notify(tx, leader, after, "task_released", said, by=caller.agent_id, newly_blocked=blocked)
     return TaskState(task_id=task_id, dag_status=after.dag_status, released=released or None)
 
 

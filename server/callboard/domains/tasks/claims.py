@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from callboard import globs
 from callboard.domains import costs, delegations, locks
-from callboard.domains.tasks.deriving import derive, enter_line, follows, spread
+from callboard.domains.tasks.deriving import Derived, derive, enter_line, follows, spread
 from callboard.domains.tasks.task import (
     COLUMNS,
     NotReady,
@@ -337,30 +337,38 @@ def _orphaned(tx: Tx, task: Task, why: str) -> None:
     release_files(tx, task, why)
     reviewed = "in_review" in (task.dag_status, task.paused_from)
     attempts = task.attempts + (task.dag_status == "running")
+    found = Derived()
     if reviewed:
         after = enter(tx, task, "orphan", task.dag_status, actor=None, reason=why, **_NO_LEASE)
     elif task.dag_status == "paused":
         changes = {**_NO_LEASE, "assigned_agent_id": None, "paused_from": follows(tx, task)}
         after = enter(tx, task, "orphan", "paused", actor=None, reason=why, **changes)
-        spread(tx, after)
+        found = spread(tx, after)
     elif attempts < MOST_ATTEMPTS:
-        after = enter_line(tx, task, "orphan", actor=None, reason=why, attempts=attempts)
+        after, found = enter_line(tx, task, "orphan", actor=None, reason=why, attempts=attempts)
     else:
         after = enter(
             tx, task, "orphan", "failed", actor=None, reason=why, attempts=attempts,
             failure_reason="orphaned", completed_at=tx.at,
         )  # fmt: skip
-        derive(tx, task.lead_id, [task.id], cause=task.id, reason="orphaned")
+        found = derive(tx, task.lead_id, [task.id], cause=task.id, reason="orphaned")
         delegations.settle_for_task(
             tx, lead_id=task.lead_id, task_id=task.id, outcome="failed", result="orphaned", by="server"
         )
     said = f"{holder} no longer has {task.called}: {why}; it is {after.dag_status} now."
+    facts = {"attempts": attempts, "newly_blocked": found.blocked[:20] or None}
     tell(
-        tx, after, "task_orphaned", said, agent_id=holder, holder=holder, attempts=attempts,
+        tx,
+        after,
+        "task_orphaned",
+        said,
+        agent_id=holder,
+        holder=holder,
         claim_epoch=task.claim_epoch,
-    )  # fmt: skip
+        **facts,
+    )
     for agent_id in dict.fromkeys([leader_of(tx, task.lead_id), holder]):
-        notify(tx, agent_id, after, "task_orphaned", said, by=None, priority="high", attempts=attempts)
+        notify(tx, agent_id, after, "task_orphaned", said, by=None, priority="high", **facts)
 
 
 _NO_LEASE: dict[str, None] = dict.fromkeys(

@@ -114,18 +114,20 @@ def follows(tx: Tx, task: Task, *, forced: bool = True) -> Status:
     return found.follows
 
 
-def enter_line(tx: Tx, task: Task, action: str, *, actor: str | None, reason: str, **changes: Any) -> Task:
-    """Put a task that was worked on back in line, with what its dependencies make of it now. While it was
-    worked on it blocked nobody; so if it is blocked, what waits for it is from now on as well."""
+def enter_line(
+    tx: Tx, task: Task, action: str, *, actor: str | None, reason: str, **changes: Any
+) -> tuple[Task, Derived]:
+    """Put a task that was worked on back in line, with what its dependencies make of it now, and what follows
+    from that. While it was worked on it blocked nobody; if it is blocked, it blocks what waits for it."""
     after = enter(tx, task, action, follows(tx, task), actor=actor, reason=reason, **changes)
-    spread(tx, after)
-    return after
+    return after, spread(tx, after)
 
 
-def spread(tx: Tx, task: Task) -> None:
+def spread(tx: Tx, task: Task) -> Derived:
     """Bring what waits for a task up to date if that is blocked, behind a pause too."""
-    if "blocked" in (task.dag_status, task.paused_from):
-        derive(tx, task.lead_id, [task.id], cause=task.id, reason=f"{task.id} is blocked")
+    if "blocked" not in (task.dag_status, task.paused_from):
+        return Derived()
+    return derive(tx, task.lead_id, [task.id], cause=task.id, reason=f"{task.id} is blocked")
 
 
 def derive(

@@ -225,13 +225,19 @@ def review_dag_task(
         changes: dict[str, Any] = {**lease, "lease_expires_at": tx.at_boot(tx.now + CLAIM_MS)}
         after = enter(tx, task, "review", "running", actor=caller.agent_id, reason=comment, **changes)
         released: list[str] = []
+        found = Derived()
     else:
         released = release_files(tx, task, f"{task_id} was rejected")
-        after = enter_line(tx, task, "review", actor=caller.agent_id, reason=comment)
+        after, found = enter_line(tx, task, "review", actor=caller.agent_id, reason=comment)
     said = f"{caller.agent_id} rejected {task.called}" + (f": {comment}" if comment else ".")
-    tell(tx, after, "task_rejected", said, comment=comment)
+    tell(tx, after, "task_rejected", said, comment=comment, newly_blocked=found.blocked[:20])
     notify(tx, author, after, "task_rejected", said, by=caller.agent_id, priority="high", comment=comment)
-    return Finished(task_id=task_id, dag_status=after.dag_status, released=released or None)
+    return Finished(
+        task_id=task_id,
+        dag_status=after.dag_status,
+        newly_blocked=found.blocked[:SHOWN] or None,
+        released=released or None,
+    )
 
 
 @tool(writes=True, idempotent=True, profile="core")

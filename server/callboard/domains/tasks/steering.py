@@ -103,11 +103,11 @@ def resume_dag_task(tx: Tx, caller: Caller, task_id: TaskId, reason: Reason = ""
     task = _open(tx, caller, task_id, "resume")
     to = task.paused_from or "pending"
     if (to == "running" and not task.is_claimed(tx.now)) or to not in ("running", "in_review"):
-        after = enter_line(tx, task, "resume", actor=caller.agent_id, reason=reason)
+        after, found = enter_line(tx, task, "resume", actor=caller.agent_id, reason=reason)
     else:
-        after = enter(tx, task, "resume", to, actor=caller.agent_id, reason=reason)
-    _tell(tx, caller, task, after, "task_resumed", "resumed", reason, Derived())
-    return _steered(task, after, Derived())
+        after, found = enter(tx, task, "resume", to, actor=caller.agent_id, reason=reason), Derived()
+    _tell(tx, caller, task, after, "task_resumed", "resumed", reason, found)
+    return _steered(task, after, found)
 
 
 @tool(writes=True, who="lead", profile="lead")
