@@ -13,8 +13,9 @@ from pathlib import Path
 import apsw
 import pytest
 
+from callboard import integrity
 from callboard.errors import Refused, StoreCorrupt
-from callboard.store import Store
+from callboard.store import Store, Tx
 from tests.conftest import Board, Boards
 from tests.failing_disk import FailingDisk
 
@@ -230,20 +231,52 @@ async def test_bytes_in_a_text_that_are_none_are_damage_though_no_check_finds_th
         assert not (await board.opened.health())["ok"]
 
 
-async def test_a_schema_that_nobody_can_follow_is_found_by_whoever_looks(boards: Boards) -> None:
-    """S14, S15"""
+async def test_an_index_of_words_in_no_known_form_is_damage_to_who_searches(boards: Boards) -> None:
+    """S14"""
     async with boards() as board:
         ann = await board.agent("ann")
         with board.opened.store.connect(readonly=False) as db:
             db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
-            db.pragma("writable_schema", True)
-            spelt = "replace(sql, ' IS strftime(', ' IS sxrftime(')"
-            db.execute(f"UPDATE sqlite_schema SET sql = {spelt} WHERE name = 'activity_log'")
-            db.pragma("schema_version", db.pragma("schema_version") + 1)
+            db.execute("UPDATE _fts_activity_config SET v = 0 WHERE k = 'version'")
+        refusal = await board.refusal("search_crew", agent_id=ann.id, query="words")
+        assert refusal["code"] == "store_corrupt"
+
+
+def misspell(board: Board) -> None:
+    """Put a function into the schema that there is not."""
+    with board.opened.store.connect(readonly=False) as db:
+        db.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 0)
+        db.pragma("writable_schema", True)
+        spelt = "replace(sql, ' IS strftime(', ' IS sxrftime(')"
+        db.execute(f"UPDATE sqlite_schema SET sql = {spelt} WHERE name = 'activity_log'")
+        db.pragma("schema_version", db.pragma("schema_version") + 1)
+
+
+async def test_a_schema_that_nobody_can_follow_is_found_by_whoever_looks(boards: Boards) -> None:
+    """S14, S15"""
+    async with boards() as board:
+        ann = await board.agent("ann")
+        misspell(board)
+        with board.opened.store.connect() as db:
+            assert [broken.rule for broken in integrity.examine(db)] == [integrity.PAGES]
         board.clock.turn(3_600)
         assert not (await board.opened.health())["ok"]
         refusal = await board.refusal("acquire_file_lock", agent_id=ann.id, file_path="a.py")
         assert refusal["code"] == "store_corrupt"
+
+
+async def test_a_page_that_cannot_be_read_is_damage_where_the_whole_cannot_be_looked_through(
+    boards: Boards,
+) -> None:
+    """S14"""
+
+    def torn(tx: Tx) -> None:
+        raise apsw.CorruptError("a page")
+
+    async with boards() as board:
+        misspell(board)
+        with pytest.raises(StoreCorrupt):
+            await board.opened.store.read(torn)
 
 
 async def test_a_sound_store_passes_its_check(boards: Boards) -> None:

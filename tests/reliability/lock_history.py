@@ -60,7 +60,6 @@ class Work:
     """The calls of one agent, in order."""
 
     def __init__(self, calls: Sequence[Call]) -> None:
-        self.calls = calls
         self.invoked = [call.invoked for call in calls]
         renewing = [call.ttl for call in calls if call.tool in (*ACQUIRE, "renew_file_lock")]
         self.reach = max(renewing, default=0) + SLACK

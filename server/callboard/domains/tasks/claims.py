@@ -358,15 +358,9 @@ def _orphaned(tx: Tx, task: Task, why: str) -> None:
     said = f"{holder} no longer has {task.called}: {why}; it is {after.dag_status} now."
     facts = {"attempts": attempts, "newly_blocked": found.blocked[:20] or None}
     tell(
-        tx,
-        after,
-        "task_orphaned",
-        said,
-        agent_id=holder,
-        holder=holder,
-        claim_epoch=task.claim_epoch,
+        tx, after, "task_orphaned", said, agent_id=holder, holder=holder, claim_epoch=task.claim_epoch,
         **facts,
-    )
+    )  # fmt: skip
     for agent_id in dict.fromkeys([leader_of(tx, task.lead_id), holder]):
         notify(tx, agent_id, after, "task_orphaned", said, by=None, priority="high", **facts)
 
