@@ -176,8 +176,8 @@ MUTANTS = (
             ),
             Edit(
                 TICKETS,
-                "SELECT min(boot_ms) AS boot_ms\n",
-                "SELECT min(boot_ms) + 3600000 AS boot_ms\n",
+                "SELECT min(boot_ms) AS boot_ms,",
+                "SELECT min(boot_ms) + 3600000 AS boot_ms,",
             ),
         ),
         (LINE,),
