@@ -24,7 +24,7 @@ from pydantic import AnyHttpUrl
 from starlette.applications import Starlette
 
 from callboard.http import HttpSettings, build_app, check_bind, serve
-from callboard.http.layers import AT_ONCE, FAILURES_A_MINUTE, Budget
+from callboard.http.layers import AT_ONCE, FAILURES_A_MINUTE, HELD_SECONDS, Budget
 from tests.rawhttp import ACCEPT, HOST, JSON, PATIENCE, Json, Reply, send
 
 SOON = 3.0
@@ -356,7 +356,9 @@ def test_each_principal_has_a_rate_of_its_own(guarded: Site) -> None:
     """W3"""
     call, *headers = modern("echo", text="hello")
     assert [guarded.post(call, *headers, bearer("ann")).status for _ in range(6)] == [200] * 5 + [429]
+    began = time.monotonic()
     slow = guarded.post(call, *headers, bearer("ann"))
+    assert time.monotonic() - began >= HELD_SECONDS, "it was refused as fast as it asked"
     error = slow.json["error"]
     assert (error["code"], error["retryable"]) == ("rate_limited", True)
     assert 0 < error["retry_after_ms"] <= 1000_000

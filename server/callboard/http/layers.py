@@ -26,7 +26,8 @@ AT_ONCE: Final = 16
 """Requests of one principal that may be open together. Waiting calls and event streams are open for long."""
 
 HELD_SECONDS: Final = 0.1
-"""How long at most a request over the rate waits for its refusal."""
+"""How long a request over the rate waits for its refusal: ten a second for each connection of a flooder, and
+each is as dear as a small call."""
 
 FAILURES_A_MINUTE: Final = 10
 """Failed authentications of one address that are answered as such. They never hold back a good token."""
@@ -175,9 +176,8 @@ class Turnstile:
 
     async def _admit(self, principal: str, scope: Scope, receive: Receive, send: Send) -> None:
         if seconds := self._requests.spend(principal, time.monotonic_ns()):
-            # No sooner than it is worth asking again: else who does not wait is refused as fast as it asks,
-            # and the refusing alone keeps the others waiting.
-            await anyio.sleep(min(seconds, HELD_SECONDS))
+            # Else who does not wait is refused as fast as it asks, and that alone keeps the others waiting.
+            await anyio.sleep(HELD_SECONDS)
             await _slow_down("Too many requests: wait, then go on.", seconds)(scope, receive, send)
             return
         if self._open[principal] >= AT_ONCE:
