@@ -150,15 +150,33 @@ async def test_what_waits_together_is_committed_with_one_sync(disk: FailingDisk,
 
 async def test_nobody_is_answered_before_the_commit_that_all_share(opened: Opened) -> None:
     store, other = opened(), opened()
-    held = Held("late")
+    held, loop = Held("late"), asyncio.get_running_loop()
+    answered: list[bool] = []
+    looked = threading.Event()
+
+    def committing() -> bool:
+        """What the loop was told before the commit, it has dealt with once it has come round a few times."""
+        if not answered:
+            for _ in range(5):
+                asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+            answered.append(early.done() or late.done())
+            looked.set()
+        return False
+
+    def watched(tx: Tx) -> None:
+        tx._db.set_commit_hook(committing)
+        held(tx)
+
     async with busy_writer(store):
-        early, late = await submitted(store.write(put("early")), store.write(held))
+        early, late = await submitted(store.write(put("early")), store.write(watched))
     await held.running()
     # `early` has run in the open transaction of the group; nobody may know of it yet.
     assert await keys(other) == ["held"]
     assert not early.done()
     held.let_go()
     await asyncio.gather(early, late)
+    assert await anyio.to_thread.run_sync(looked.wait, 30)
+    assert answered == [False]
     assert await keys(other) == ["early", "held", "late"]
 
 
