@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -256,6 +257,14 @@ def test_every_reply_is_kept_from_caches_guesses_and_other_pages(site: Site) -> 
         assert len(reply.headers.get_all("Cache-Control", [])) == 1
         assert "Server" not in reply.headers
         assert not [name for name in reply.headers if name.lower().startswith("access-control")]
+
+
+def test_every_reply_bears_the_second_in_which_it_was_given(site: Site) -> None:
+    for request_line in ("GET /health", "GET /nowhere", "OPTIONS /mcp"):
+        before = int(time.time())
+        reply = site.ask(request_line, HOST)
+        (date,) = reply.headers.get_all("Date", [])
+        assert before <= parsedate_to_datetime(date).timestamp() <= time.time()
 
 
 def test_health_is_a_status_and_a_crash_keeps_its_secrets() -> None:
@@ -543,6 +552,7 @@ def test_a_waiting_call_is_told_that_the_server_shuts_down() -> None:
         reply = Reply.read(connection)
     assert (reply.status, reply.json["error"]["code"]) == (503, "shutting_down")
     assert reply.headers["Cache-Control"] == "no-store"
+    assert len(reply.headers.get_all("Date", [])) == 1
 
 
 def test_a_client_that_reads_nothing_does_not_hold_up_the_end() -> None:

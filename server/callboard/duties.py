@@ -101,8 +101,12 @@ class Duties:
                 await self._store.write(history.index)
 
     async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
+        """Do a duty at each end of a period. The periods of all duties begin together, so that an idle
+        process wakes once for what falls together."""
+        due = self._clock.boot_ms()
         while True:
-            await self._clock.sleep_until(self._clock.boot_ms() + period_ms)
+            due += period_ms * (1 + (self._clock.boot_ms() - due) // period_ms)
+            await self._clock.sleep_until(due)
             try:
                 await duty()
             except Refused as refusal:

@@ -1,9 +1,10 @@
 """The feed: who waits for news, and how news reaches them.
 
-Every commit writes its facts to the outbox. A commit of this process wakes its waiters at once; those
-of other processes are noticed by `PRAGMA data_version`, which is polled while somebody waits and not at
-all otherwise. A waiter listens first, then looks at the store, then sleeps: what is committed in
-between wakes it. A follower is told the news themselves, and may be in less of a hurry than a waiter.
+Every commit writes its facts to the outbox. A commit of this process wakes its waiters at once; whoever
+commits in another rings this one's bell. Then, and now and then besides, `PRAGMA data_version` tells whether
+there is anything to read: while somebody waits, and not at all otherwise. A waiter listens first, then looks
+at the store, then sleeps: what is committed in between wakes it. A follower is told the news themselves, and
+may be in less of a hurry than a waiter.
 """
 
 import logging
@@ -16,14 +17,11 @@ import anyio
 import anyio.abc
 import apsw
 
+from callboard.bells import Bell, Bells, folder_of
 from callboard.clock import Clock
 from callboard.events import Event, Signal
 from callboard.store import Row, Store, typed
 from callboard.storefile import Unusable
-
-POLL_SECONDS = 0.010
-"""How often other processes' commits are looked for while somebody waits: 6 ms late at the median for
-1.6 % of a core, measured; the look itself takes 3 microseconds."""
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +102,9 @@ class Feed:
         self._wanted = anyio.Event()
         self._seen_version = 0
         self._seen_id = 0
+        bells = folder_of(store.info.path)
+        self._bell = Bell(bells, source)
+        self._others = Bells(bells, source)
         store.on_commit = self.publish
 
     @contextmanager
@@ -143,22 +144,26 @@ class Feed:
             self._followers.discard(follower)
 
     def publish(self, news: Iterable[Event | Signal]) -> None:
-        """Tell these facts to who follows, and wake who listens to what they are about."""
-        self._tell(
-            [
-                News(told.topic, told.subject, told.agent_id or "", told.project_id or "", told.lead_id or "")
-                for told in news
-            ]
-        )
+        """Tell these facts to who follows, and wake who listens to what they are about; and ring for the
+        other processes."""
+        facts = [
+            News(told.topic, told.subject, told.agent_id or "", told.project_id or "", told.lead_id or "")
+            for told in news
+        ]
+        if facts:
+            self._others.ring()
+        self._tell(facts)
 
     async def poll(self) -> None:
         """Look for other processes' commits for as long as this runs."""
         due = math.inf
         while True:
             self._wanted = anyio.Event()
-            if (pause := self._pause()) == POLL_SECONDS:
-                await anyio.sleep(pause)  # nobody can be in more of a hurry
+            if any(self._listeners.values()):
+                await self._bell.wait()  # nobody can be in more of a hurry
             else:
+                self._bell.ignore()
+                pause = min((follower.seconds for follower in self._followers), default=math.inf)
                 due = min(due, anyio.current_time() + pause)
                 with anyio.CancelScope(deadline=due):
                     await self._wanted.wait()
@@ -178,16 +183,12 @@ class Feed:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        self._bell.close()
+        self._others.close()
 
     @property
     def _waiting(self) -> bool:
         return bool(self._followers) or any(self._listeners.values())
-
-    def _pause(self) -> float:
-        """How long whoever waits can wait for news of other processes."""
-        if any(self._listeners.values()):
-            return POLL_SECONDS
-        return min((follower.seconds for follower in self._followers), default=math.inf)
 
     def _tell(self, news: Sequence[News]) -> None:
         for topic, subject in {(told.topic, told.subject) for told in news}:
