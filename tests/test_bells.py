@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,46 @@ async def test_a_commit_takes_down_the_bell_of_a_killed_process(board: Board) ->
     assert hanging(board) == []
 
 
+async def test_a_bell_that_was_deleted_is_hung_anew(boards: Boards, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bells, "LOOK_SECONDS", 0.01)
+    async with boards() as here, boards() as there, polling(here):
+        ann = await there.agent("ann")
+        with here.opened.feed.listen("locks") as news:
+            shutil.rmtree((await has_bell(here)).parent)
+            await has_bell(here)
+            monkeypatch.setattr(bells, "LOOK_SECONDS", 3600.0)
+            await ann.acquire_file_lock(file_path="a.py")
+            await woken(news)
+    assert not folder_of(here.opened.store.info.path).exists()
+
+
+async def test_a_folder_that_others_may_write_to_is_left_alone(boards: Boards) -> None:
+    """What is opened there could be another's link to any file."""
+    async with boards() as here, boards() as there, polling(here):
+        ann = await there.agent("ann")
+        folder = folder_of(here.opened.store.info.path)
+        folder.mkdir()
+        folder.chmod(0o777)
+        os.mkfifo(folder / "other")
+        heard = os.open(folder / "other", os.O_RDONLY | os.O_NONBLOCK)
+        with here.opened.feed.listen("locks") as news:
+            await rounds()
+            await ann.acquire_file_lock(file_path="a.py")
+            await woken(news)  # by looking
+        assert os.read(heard, 1) == b""
+        os.close(heard)
+        assert [file.name for file in hanging(here)] == ["other"]
+
+
+async def test_a_server_ends_in_order_whatever_became_of_its_bell(boards: Boards) -> None:
+    async with boards() as here, polling(here):
+        with here.opened.feed.listen("locks"):
+            folder = (await has_bell(here)).parent
+            shutil.rmtree(folder)
+            folder.write_text("no folder")
+    assert folder.read_text() == "no folder"
+
+
 async def test_a_bell_that_nobody_has_ever_heard_is_taken_down(board: Board) -> None:
     ann = await board.agent("ann")
     folder = folder_of(board.opened.store.info.path)
@@ -138,9 +179,13 @@ async def test_a_full_bell_holds_nobody_up_and_still_rings(boards: Boards) -> No
         with here.opened.feed.listen("locks") as news:
             async with polling(here):
                 bell = await has_bell(here)
-            with ringing(bell) as end, pytest.raises(BlockingIOError):
-                while True:
-                    os.write(end, b"\0" * 4096)
+            with ringing(bell) as end:
+                with pytest.raises(BlockingIOError):
+                    while True:
+                        os.write(end, b"\0" * 4096)
+                await rounds()
+                with pytest.raises(BlockingIOError):
+                    os.write(end, b"\0")  # nobody hears it just now
             with anyio.fail_after(5):
                 await ann.acquire_file_lock(file_path="a.py")
             async with polling(here):

@@ -27,6 +27,9 @@ DEAF_SECONDS = 0.010
 BREATH_SECONDS = 0.002
 """After a ring: what is committed meanwhile is looked at together."""
 
+ATTEMPTS = 3
+"""How often a bell is hung whose folder is deleted meanwhile, as the last to leave does."""
+
 _NAME = re.compile(r"[0-9A-Za-z_-]+")
 _ROOM = 1 << 16
 
@@ -69,6 +72,9 @@ class Bell:
         self._has_rung = self._rung.is_set()
         if self._has_rung:
             self._rung = anyio.Event()
+        elif not self._path.exists():  # somebody has deleted it: hang another
+            self._let_go()
+            self._was_hung = False
 
     def ignore(self) -> None:
         """Sleep through the rings until `wait` is called again, which hears of them."""
@@ -77,32 +83,37 @@ class Bell:
             self._loop = None
 
     def close(self) -> None:
-        self.ignore()
         if self._ends:
-            self._path.unlink(missing_ok=True)
-            with suppress(OSError):
-                self._path.parent.rmdir()  # of the last one
-        while self._ends:
-            os.close(self._ends.pop())
+            _take_down(self._path)
+        self._let_go()
 
     def _hang(self) -> None:
         """Make the pipe, where the system and the file system have such."""
         if sys.platform == "win32":
             return
-        beginning = self._path.with_name(f".{self._path.name}")
-        try:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            os.mkfifo(beginning, 0o600)
-            # Its own other end keeps it from being at its end when nobody rings.
-            for end in (os.O_RDONLY, os.O_WRONLY):
-                self._ends.append(os.open(beginning, end | os.O_NONBLOCK))
-            beginning.rename(self._path)  # nobody sees a bell that nobody hears yet
-        except OSError:
-            log.info("no bell could be hung, so commits of other processes are looked for", exc_info=True)
-            while self._ends:
-                os.close(self._ends.pop())
-            with suppress(OSError):
-                beginning.unlink()
+        for _ in range(ATTEMPTS):
+            try:
+                self._path.parent.mkdir(mode=0o700, exist_ok=True)
+                if not _is_ours(self._path.parent):
+                    break
+                os.mkfifo(self._path, 0o600)
+                # Its own other end keeps it from being at its end when nobody rings.
+                for end in (os.O_RDONLY, os.O_WRONLY):
+                    self._ends.append(os.open(self._path, end | os.O_NONBLOCK | os.O_NOFOLLOW))
+                return
+            except (FileNotFoundError, FileExistsError):  # taken down meanwhile: the folder, or the bell
+                self._let_go()
+            except OSError:
+                self._let_go()
+                _take_down(self._path)
+                log.info("no bell could be hung, so other processes' commits are looked for", exc_info=True)
+                return
+        log.info("no bell was hung, so other processes' commits are looked for")
+
+    def _let_go(self) -> None:
+        self.ignore()
+        while self._ends:
+            os.close(self._ends.pop())
 
     def _hear(self) -> None:
         with suppress(BlockingIOError):
@@ -117,34 +128,54 @@ class Bells:
         self._folder = folder
         self._own = own
         self._open: dict[str, int] = {}
+        self._closed = False
 
     def ring(self) -> None:
-        """Ring each, without waiting for any."""
+        """Ring each, without waiting for any. Nothing of it is an error of who has committed."""
+        if self._closed:
+            return
         try:
             there = {path.name for path in self._folder.iterdir()}
         except OSError:  # most often there is none, as nobody waits
             there = set()
         for name in self._open.keys() - there:
-            os.close(self._open.pop(name))
+            self._let_go(name)
         for name in there:
             if name != self._own and _NAME.fullmatch(name):
                 self._ring(name)
 
     def close(self) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
+        self._closed = True
+        for name in tuple(self._open):
+            self._let_go(name)
 
     def _ring(self, name: str) -> None:
         path = self._folder / name
         try:
             if name not in self._open:
-                if not stat.S_ISFIFO(path.lstat().st_mode):
+                if not stat.S_ISFIFO(path.lstat().st_mode) or not _is_ours(self._folder):
                     return
-                self._open[name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                self._open[name] = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
             os.write(self._open[name], b"\0")
         except OSError as error:  # also when it is full, and so rings already
-            if name in self._open:
-                os.close(self._open.pop(name))
+            self._let_go(name)
             if error.errno in (errno.ENXIO, errno.EPIPE):  # nobody hears it: its process was killed
-                with suppress(OSError):
-                    path.unlink()
+                _take_down(path)
+
+    def _let_go(self, name: str) -> None:
+        if (end := self._open.pop(name, None)) is not None:
+            with suppress(OSError):
+                os.close(end)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether nobody else can put into it what we would then open."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o022
+
+
+def _take_down(bell: Path) -> None:
+    with suppress(OSError):
+        bell.unlink()
+    with suppress(OSError):
+        bell.parent.rmdir()  # of the last one

@@ -102,10 +102,12 @@ class Duties:
 
     async def _every(self, period_ms: int, duty: Callable[[], Any]) -> None:
         """Do a duty at each end of a period. The periods of all duties begin together, so that an idle
-        process wakes once for what falls together."""
+        process wakes once for what falls together. One that comes late leaves out an end that is near: half a
+        period at least lies between the end of a duty and its next beginning."""
         due = self._clock.boot_ms()
         while True:
-            due += period_ms * (1 + (self._clock.boot_ms() - due) // period_ms)
+            late = self._clock.boot_ms() - due
+            due += period_ms * (1 + (late + period_ms // 2) // period_ms)
             await self._clock.sleep_until(due)
             try:
                 await duty()

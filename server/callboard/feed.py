@@ -150,34 +150,37 @@ class Feed:
             News(told.topic, told.subject, told.agent_id or "", told.project_id or "", told.lead_id or "")
             for told in news
         ]
+        self._tell(facts)
         if facts:
             self._others.ring()
-        self._tell(facts)
 
     async def poll(self) -> None:
         """Look for other processes' commits for as long as this runs."""
         due = math.inf
-        while True:
-            self._wanted = anyio.Event()
-            if any(self._listeners.values()):
-                await self._bell.wait()  # nobody can be in more of a hurry
-            else:
-                self._bell.ignore()
-                pause = min((follower.seconds for follower in self._followers), default=math.inf)
-                due = min(due, anyio.current_time() + pause)
-                with anyio.CancelScope(deadline=due):
-                    await self._wanted.wait()
-                    continue  # somebody has come who may be in more of a hurry
-            due = math.inf
-            if not self._waiting:
-                continue
-            try:
-                self._look()
-            except apsw.Error:
-                # Waiters look for themselves each second; a store that cannot be read now is told to
-                # them by their own reading.
-                log.warning("the outbox could not be read", exc_info=True)
-                await anyio.sleep(1)
+        try:
+            while True:
+                self._wanted = anyio.Event()
+                if any(self._listeners.values()):
+                    await self._bell.wait()  # nobody can be in more of a hurry
+                else:
+                    self._bell.ignore()
+                    pause = min((follower.seconds for follower in self._followers), default=math.inf)
+                    due = min(due, anyio.current_time() + pause)
+                    with anyio.CancelScope(deadline=due):
+                        await self._wanted.wait()
+                        continue  # somebody has come who may be in more of a hurry
+                due = math.inf
+                if not self._waiting:
+                    continue
+                try:
+                    self._look()
+                except apsw.Error:
+                    # Waiters look for themselves each second; a store that cannot be read now is told to
+                    # them by their own reading.
+                    log.warning("the outbox could not be read", exc_info=True)
+                    await anyio.sleep(1)
+        finally:
+            self._bell.ignore()
 
     def close(self) -> None:
         if self._connection is not None:
