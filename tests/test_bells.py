@@ -288,3 +288,36 @@ async def test_a_process_in_which_nobody_waits_any_longer_is_not_woken(boards: B
         with anyio.fail_after(5):
             while here.opened.feed._bell._loop is not None:
                 await asyncio.sleep(0.001)
+
+
+async def test_a_bell_is_hung_though_the_last_to_leave_takes_the_folder_down_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = os.mkfifo
+
+    def taken_down_first(path: Path, mode: int) -> None:
+        monkeypatch.setattr(os, "mkfifo", make)
+        path.parent.rmdir()
+        make(path, mode)
+
+    monkeypatch.setattr(os, "mkfifo", taken_down_first)
+    with hung(tmp_path / "bells") as bell:
+        await bell.wait()
+        others = Bells(tmp_path / "bells", "other")
+        others.ring()
+        with anyio.fail_after(5):
+            await bell.wait()
+        others.close()
+
+
+async def test_who_has_closed_rings_nobody_and_opens_nothing(tmp_path: Path) -> None:
+    with hung(tmp_path / "bells") as bell:
+        await bell.wait()
+        waiting = asyncio.create_task(bell.wait())
+        others = Bells(tmp_path / "bells", "other")
+        others.close()
+        others.ring()
+        await rounds()
+        assert not others._open
+        assert not waiting.done()
+        waiting.cancel()

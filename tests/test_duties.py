@@ -9,9 +9,7 @@ from tests.conftest import Board
 PERIOD_MS = 1_000
 
 
-async def test_duties_fall_together_and_a_late_one_leaves_out_what_is_near(
-    board: Board,
-) -> None:
+async def test_duties_fall_together_and_a_late_one_leaves_out_what_is_near(board: Board) -> None:
     """An idle process wakes once for all of them; two looks that are told apart by time are never close."""
     clock, start = board.clock, board.clock.boot_ms()
     done: list[int] = []
