@@ -17,6 +17,7 @@ import pytest
 from callboard import bells
 from callboard.bells import Bell, Bells, folder_of
 from tests.conftest import Board, Boards
+from tests.starting import SERVER
 from tests.test_feed import polling, woken
 
 
@@ -208,18 +209,41 @@ async def test_without_bells_commits_are_looked_for(boards: Boards, monkeypatch:
             assert hanging(here) == []
 
 
+KILLED_BEFORE_IT_RINGS = """
+import os, signal
+import anyio
+from callboard.bells import Bells
+from callboard.board import Config, open_board
+
+async def main():
+    async with open_board(Config(transport="http")) as board:
+        Bells.ring = lambda self: os.kill(os.getpid(), signal.SIGKILL)
+        await board.call("log_activity", {"agent_id": "ann", "action_type": "note", "summary": "my last"})
+
+anyio.run(main)
+"""
+
+
 async def test_a_commit_whose_process_was_killed_before_it_rang_is_looked_for(
     boards: Boards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S10, L10"""
     monkeypatch.setattr(bells, "LOOK_SECONDS", 0.05)
-    async with boards() as here, boards() as there, polling(here):
-        ann = await there.agent("ann")
-        monkeypatch.setattr(there.opened.feed._others, "ring", lambda: None)
-        with here.opened.feed.listen("locks") as news:
+    async with boards() as here, polling(here):
+        await here.agent("ann")
+        with here.opened.feed.listen("history") as news:
             await has_bell(here)
-            await ann.acquire_file_lock(file_path="a.py")
+            killed = await anyio.run_process(
+                [sys.executable, "-c", KILLED_BEFORE_IT_RINGS],
+                cwd=here.folder,
+                env=os.environ | {"PYTHONPATH": str(SERVER)},
+                check=False,
+                stderr=None,
+            )
+            assert killed.returncode == -signal.SIGKILL
             await woken(news)
+        noted = await here.rows("SELECT summary FROM activity_log WHERE action_type = 'note'")
+        assert noted == [("my last",)]
 
 
 async def test_who_waits_for_the_first_time_looks_at_once(tmp_path: Path) -> None:
