@@ -1349,10 +1349,10 @@ CREATE TABLE _request_keys (
         CONSTRAINT result_json CHECK (json_valid(result)),
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT created_at_time CHECK (created_at IS strftime('%Y-%m-%dT%H:%M:%fZ', created_at)),
-    expires_unix_ms INTEGER NOT NULL,       -- wall clock: keys outlive reboots
+    created_boot_ms INTEGER NOT NULL,       -- a key is kept a day from then, and anew from a reboot
     PRIMARY KEY (principal, tool, request_key)
 ) STRICT;
-CREATE INDEX _idx_request_keys_expires ON _request_keys (expires_unix_ms);
+CREATE INDEX _idx_request_keys_created ON _request_keys (created_boot_ms);
 
 -- The outbox: what changed, for those who wait in this and in other processes. Written in the transaction of the
 -- effect, read by id, and soon deleted. Scope: store.

@@ -64,6 +64,7 @@ def rebooted(store: Path) -> Iterator[apsw.Connection]:
         for visible, expires in (("", ""), (wall(30), wall(1_000)), (wall(90), "")):
             times = {"visible_at": visible or None, "expires_at": expires or None}
             put(db, "message_queue", visible_boot_ms=9_030_000, expires_boot_ms=9_999_000, **times)
+        put(db, "_request_keys", created_boot_ms=8_000_000)
     prepare(store, boot_id="boot-2", boot_ms=5_000, now=NOW + timedelta(seconds=60))
     with closing(connect(store)) as db:
         yield db
@@ -106,6 +107,10 @@ def test_mail_keeps_its_wall_times_after_a_reboot(rebooted: apsw.Connection) -> 
         "SELECT visible_boot_ms, expires_boot_ms FROM message_queue ORDER BY id"
     ).fetchall()
     assert rows == [(0, None), (5_000, 945_000), (35_000, None)]
+
+
+def test_request_keys_are_kept_a_whole_day_after_a_reboot(rebooted: apsw.Connection) -> None:
+    assert rebooted.execute("SELECT created_boot_ms FROM _request_keys").fetchall() == [(5_000,)]
 
 
 def test_what_cannot_outlive_a_reboot_is_gone(rebooted: apsw.Connection) -> None:

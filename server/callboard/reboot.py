@@ -76,6 +76,8 @@ CARRY_OVER: tuple[str, ...] = (
     "UPDATE agent_roster SET last_seen_boot_ms = 0, signed_in_boot_ms = 0",
     # Whoever was resuming a session went down with the host.
     "UPDATE project_sessions SET claim_boot_ms = :boot_ms WHERE claim_boot_ms IS NOT NULL",
+    # A client may repeat a call after the reboot that took its answer.
+    "UPDATE _request_keys SET created_boot_ms = :boot_ms",
     f"UPDATE timers SET fire_boot_ms = :boot_ms + max(0, {_until('fire_at')}) WHERE status = 'pending'",
     f"""UPDATE message_queue
            SET visible_boot_ms = coalesce(:boot_ms + max(0, {_until("visible_at")}), 0),

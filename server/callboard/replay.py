@@ -11,11 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from callboard.errors import RequestKeyReused
-from callboard.identity import unix_ms
 from callboard.store import Command, Row, Tx
 
 KEPT_MS = 24 * 3600 * 1000
-"""How long a result is kept at least."""
+"""How long a result is kept at least, whatever the wall clock says meanwhile."""
 
 
 class StoredResult(Row):
@@ -30,10 +29,10 @@ STORED = StoredResult.query("""
 """)
 KEEP = Command("""
     INSERT INTO _request_keys
-           (principal, tool, request_key, args_hash, arguments, result, created_at, expires_unix_ms)
-    VALUES (:principal, :tool, :request_key, :args_hash, :arguments, :result, :at, :expires_unix_ms)
+           (principal, tool, request_key, args_hash, arguments, result, created_at, created_boot_ms)
+    VALUES (:principal, :tool, :request_key, :args_hash, :arguments, :result, :at, :now)
 """)
-FORGET = Command("DELETE FROM _request_keys WHERE expires_unix_ms <= :now_unix_ms")
+FORGET = Command("DELETE FROM _request_keys WHERE created_boot_ms <= :before")
 
 
 def digests(arguments: Mapping[str, Any]) -> dict[str, str]:
@@ -80,10 +79,10 @@ def remember(
         arguments=arguments,
         result=json.dumps(result, separators=(",", ":"), ensure_ascii=False),
         at=tx.at,
-        expires_unix_ms=unix_ms(tx.wall) + KEPT_MS,
+        now=tx.now,
     )
 
 
 def forget_old(tx: Tx) -> int:
     """Drop the results that need not be kept any longer; how many there were."""
-    return tx.run(FORGET, now_unix_ms=unix_ms(tx.wall))
+    return tx.run(FORGET, before=tx.now - KEPT_MS)

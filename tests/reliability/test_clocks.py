@@ -42,6 +42,20 @@ async def test_a_step_of_the_wall_clock_ends_no_lease_early_and_keeps_none(board
 
 
 @pytest.mark.parametrize("step", STEPS)
+async def test_a_step_of_the_wall_clock_makes_no_repeated_call_a_second_one(
+    board: Board, step: float
+) -> None:
+    """Q7, L15"""
+    ann = await board.agent("ann")
+    note = {"action_type": "note", "summary": "said once", "request_key": "k"}
+    await ann.log_activity(**note)
+    for back in (1, -2):
+        board.clock.step_wall(back * step)
+        await board.opened.duties.tidy()
+        assert (await ann.log_activity(**note))["replayed"] is True
+
+
+@pytest.mark.parametrize("step", STEPS)
 async def test_a_step_of_the_wall_clock_hands_no_message_out_twice(board: Board, step: float) -> None:
     """Q4"""
     ann, ben = await board.agent("ann"), await board.agent("ben")
