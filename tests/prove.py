@@ -44,6 +44,7 @@ PROOFS = {
     "neutral output": ("tests/test_neutral_output.py",),
     "power loss": ("tests/reliability/test_power_loss.py",),
     "queue kills": ("tests/reliability/test_queue_kills.py",),
+    "simulation": ("tests/reliability/test_simulation.py",),
     "small histories": ("tests/reliability/test_linear.py",),
     "server kills": ("tests/reliability/test_server_kills.py",),
     "start crashes": ("tests/reliability/test_start_crashes.py",),
