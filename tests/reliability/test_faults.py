@@ -92,4 +92,4 @@ async def test_each_tool_stands_whole_or_not_at_all_at_whichever_step_the_disk_f
     assert board.strikes.keys() == WRITING
     print(f"{sum(board.strikes.values())} faults under {len(board.strikes)} tools: {dict(board.strikes)}")
     # A strike that only the folding of the log meets, behind the answer, ends a tool's turn early.
-    assert sum(board.strikes.values()) > 60 // STRIDE * len(WRITING)
+    assert sum(board.strikes.values()) > 50 // STRIDE * len(WRITING)
