@@ -1349,7 +1349,7 @@ CREATE TABLE _request_keys (
         CONSTRAINT result_json CHECK (json_valid(result)),
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
         CONSTRAINT created_at_time CHECK (created_at IS strftime('%Y-%m-%dT%H:%M:%fZ', created_at)),
-    created_boot_ms INTEGER NOT NULL,       -- a key is kept a day from then, and anew from a reboot
+    created_boot_ms INTEGER NOT NULL,       -- a key is kept a day from then
     PRIMARY KEY (principal, tool, request_key)
 ) STRICT;
 CREATE INDEX _idx_request_keys_created ON _request_keys (created_boot_ms);

@@ -64,7 +64,8 @@ def rebooted(store: Path) -> Iterator[apsw.Connection]:
         for visible, expires in (("", ""), (wall(30), wall(1_000)), (wall(90), "")):
             times = {"visible_at": visible or None, "expires_at": expires or None}
             put(db, "message_queue", visible_boot_ms=9_030_000, expires_boot_ms=9_999_000, **times)
-        put(db, "_request_keys", created_boot_ms=8_000_000)
+        for created in (8_000_000, 8_900_000):
+            put(db, "_request_keys", request_key=str(created), created_boot_ms=created)
     prepare(store, boot_id="boot-2", boot_ms=5_000, now=NOW + timedelta(seconds=60))
     with closing(connect(store)) as db:
         yield db
@@ -109,8 +110,11 @@ def test_mail_keeps_its_wall_times_after_a_reboot(rebooted: apsw.Connection) -> 
     assert rows == [(0, None), (5_000, 945_000), (35_000, None)]
 
 
-def test_request_keys_are_kept_a_whole_day_after_a_reboot(rebooted: apsw.Connection) -> None:
-    assert rebooted.execute("SELECT created_boot_ms FROM _request_keys").fetchall() == [(5_000,)]
+def test_the_newest_request_key_is_kept_a_day_from_a_reboot_and_none_for_ever(
+    rebooted: apsw.Connection,
+) -> None:
+    rows = rebooted.execute("SELECT created_boot_ms FROM _request_keys ORDER BY 1").fetchall()
+    assert rows == [(5_000 - 900_000,), (5_000,)]
 
 
 def test_what_cannot_outlive_a_reboot_is_gone(rebooted: apsw.Connection) -> None:

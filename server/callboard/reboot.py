@@ -76,8 +76,11 @@ CARRY_OVER: tuple[str, ...] = (
     "UPDATE agent_roster SET last_seen_boot_ms = 0, signed_in_boot_ms = 0",
     # Whoever was resuming a session went down with the host.
     "UPDATE project_sessions SET claim_boot_ms = :boot_ms WHERE claim_boot_ms IS NOT NULL",
-    # A client may repeat a call after the reboot that took its answer.
-    "UPDATE _request_keys SET created_boot_ms = :boot_ms",
+    # A client may repeat a call after the reboot that took its answer: the newest key begins its day anew,
+    # and the others are as much older as they were.
+    """UPDATE _request_keys
+          SET created_boot_ms = created_boot_ms + :boot_ms
+                              - (SELECT max(created_boot_ms) FROM _request_keys)""",
     f"UPDATE timers SET fire_boot_ms = :boot_ms + max(0, {_until('fire_at')}) WHERE status = 'pending'",
     f"""UPDATE message_queue
            SET visible_boot_ms = coalesce(:boot_ms + max(0, {_until("visible_at")}), 0),

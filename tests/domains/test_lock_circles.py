@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from tests.conftest import Board
-from tests.domains.test_lock_queue import crew, queues, tickets, waits
+from tests.conftest import Agent, Board, Boards
+from tests.domains.test_lock_queue import asleep, crew, holders, queues, refused, tickets, waits
 from tests.domains.test_locks import take
 
 
@@ -52,6 +52,29 @@ async def test_a_circle_through_an_earlier_waiter_is_refused(board: Board) -> No
     assert [(each["agent_id"], each["holder"]) for each in refusal["cycle"]] == [
         ("ben", "ann"), ("ann", "cat"), ("cat", "ben"),
     ]  # fmt: skip
+
+
+async def test_a_circle_that_a_stalled_call_would_close_is_refused(boards: Boards) -> None:
+    """L12: who came behind it while it was silent waits for it again once it takes its place up."""
+    async with boards() as board, boards() as stalled:
+        ann, ben, cat = await crew(board, "ann", "ben", "cat")
+        await take(cat, "a.py")
+        call = await waits(stalled, Agent(stalled, "ann"), "a.py")
+        await stalled.settle()
+        await stalled.opened.store.read(lambda tx: None)  # it has looked once more, for its own place's sake
+        await asleep(board, 1)
+        board.clock.slip(3)
+        await take(ben, "docs/")
+        await queues(board, ben, "a.py")
+        await queues(board, ann, "docs/")
+        board.clock.turn(0)
+        refusal = await refused(call)
+        assert refusal["code"] == "deadlock"
+        assert [(each["agent_id"], each["holder"]) for each in refusal["cycle"]] == [
+            ("ann", "ben"), ("ben", "ann"),
+        ]  # fmt: skip
+        await cat.release_file_lock(file_path="a.py")
+        assert await holders(board) == {"a.py": "ben", "docs": "ben"}
 
 
 async def test_two_readers_that_would_both_become_the_writer_are_refused(board: Board) -> None:

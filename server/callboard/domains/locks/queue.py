@@ -205,13 +205,13 @@ def settle(tx: Tx, freed: Iterable[str]) -> None:
             )
 
 
-def circle(tx: Tx, request: Request, ticket: int | None, standing: list[Blocker]) -> list[Blocker] | None:
-    """The circle of waiting that the request would close: each entry is what the next agent in it waits
-    for, beginning with the caller's. None when there is none.
+def circle(tx: Tx, request: Request, ticket: int, standing: list[Blocker]) -> list[Blocker] | None:
+    """The circle of waiting that the request closes by its ticket: each entry is what the next agent in it
+    waits for, beginning with the caller's. None when there is none.
 
     The graph has an edge from each waiter to the holders and the earlier waiters it waits for. It has no
-    circle before; only a new request adds edges that start at its agent, so only circles through that
-    agent need looking for.
+    circle before. A new ticket adds edges that start at its agent, and one that was silent also such that
+    end there, from those who came behind it meanwhile: only circles through that agent need looking for.
     """
     edges: dict[tuple[str, str], Blocker] = {}
 

@@ -97,11 +97,12 @@ def _acquire(
     if not wait_seconds and not queue_seconds:
         raise held_by_other(tx, request, first, number)
     standing = list(queue.blockers(tx, request, number))
-    if (walk := queue.circle(tx, request, number, standing)) is not None:
-        raise deadlock(tx, request, walk)
     if ticket is None:
         _check_places(tx, request)
     ticket = queue.enter(tx, request, call=bool(wait_seconds), keep_ms=queue_seconds * 1000)
+    # With its place in line: one that was silent is in the way again of those who came meanwhile.
+    if (walk := queue.circle(tx, request, ticket.ticket, standing)) is not None:
+        raise deadlock(tx, request, walk)
     refusal = held_by_other(tx, request, first, ticket.ticket)
     if not wait_seconds:
         return refusal
