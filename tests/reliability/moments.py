@@ -23,11 +23,22 @@ STEPS = {
 """What becomes of a task from one commit to the next, by what is done in a simulation."""
 
 
+MOST_ATTEMPTS = 3
+"""Claims that end without a word until the task has failed."""
+
+
 @dataclass(frozen=True)
 class Claim:
+    """A task: its status, whose it is by which claim and until when, and how many claims fell silent."""
+
     status: str
     agent: str
     epoch: int
+    until: int
+    attempts: int
+
+    def is_of(self, agent: str, epoch: int) -> bool:
+        return (self.status, self.agent, self.epoch) == ("running", agent, epoch)
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,14 @@ class Moment:
     """Where each request stands in line, silent ones too: a call that comes back has kept its place."""
     calling: set[Request]
     """The requests whose places are held by calls that wait."""
+    kept: set[Request]
+    """Those whose places are kept without."""
     rests: list[str]
     """The paths that rest."""
     claims: dict[str, Claim]
     receipts: dict[int, Receipt]
+    keys: set[str]
+    """The request keys whose calls are known to be done."""
 
     @property
     def live(self) -> dict[int, Lease]:
@@ -86,12 +101,16 @@ LEASES = """
     SELECT file_path, agent_id, mode, fence, ttl_ms, expires_boot_ms, renew_until_boot_ms FROM _leases
 """
 TICKETS = """
-    SELECT ticket, call_until_boot_ms, agent_id, mode, ttl_ms,
+    SELECT ticket, call_until_boot_ms, queue_until_boot_ms, agent_id, mode, ttl_ms,
            max(call_until_boot_ms, queue_until_boot_ms) AS until
       FROM _lock_waiters ORDER BY ticket
 """
 RESTS = "SELECT file_path FROM _lock_delays WHERE until_boot_ms > ?"
-CLAIMS = "SELECT id, dag_status, coalesce(assigned_agent_id, ''), claim_epoch FROM dag_tasks"
+CLAIMS = """
+    SELECT id, dag_status, coalesce(assigned_agent_id, ''), claim_epoch, coalesce(lease_boot_ms, 0), attempts
+      FROM dag_tasks
+"""
+KEYS = "SELECT request_key FROM _request_keys"
 LOOSE = """
     SELECT file_path FROM _leases AS l
      WHERE task_id IS NOT NULL
@@ -112,20 +131,22 @@ def moment(db: apsw.Connection, now: int) -> Moment:
     for ticket, path in db.execute("SELECT ticket, file_path FROM _lock_waiter_paths"):
         paths[ticket].append(relative(path))
     waiting = [
-        (ticket, call_until, Ticket(agent, tuple(paths[ticket]), mode, ttl, until))
-        for ticket, call_until, agent, mode, ttl, until in db.execute(TICKETS)
+        (ticket, call_until, queue_until, Ticket(agent, tuple(paths[ticket]), mode, ttl, until))
+        for ticket, call_until, queue_until, agent, mode, ttl, until in db.execute(TICKETS)
     ]
     leases = [Lease(relative(path), *rest) for path, *rest in db.execute(LEASES)]
     return Moment(
         now=now,
         fence=db.execute(FENCE).get,
         leases={lease.fence: lease for lease in leases},
-        tickets=[ticket for _, _, ticket in waiting if ticket.until > now],
-        places={request_of(ticket): number for number, _, ticket in waiting},
-        calling={request_of(ticket) for _, call_until, ticket in waiting if call_until > now},
+        tickets=[ticket for *_, ticket in waiting if ticket.until > now],
+        places={request_of(ticket): number for number, _, _, ticket in waiting},
+        calling={request_of(ticket) for _, call_until, _, ticket in waiting if call_until > now},
+        kept={request_of(ticket) for _, _, queue_until, ticket in waiting if queue_until > now},
         rests=[relative(path) for (path,) in db.execute(RESTS, (now,))],
         claims={task: Claim(*rest) for task, *rest in db.execute(CLAIMS)},
         receipts={message: Receipt(*rest) for message, *rest in db.execute(RECEIPTS)},
+        keys={key for (key,) in db.execute(KEYS)},
     )
 
 
@@ -147,8 +168,8 @@ class Past:
     over: set[int] = field(default_factory=set)
     """The fences of leases that have ended."""
 
-    def see(self, db: apsw.Connection, now: int, asking: Set[str]) -> None:
-        """Look at the store, while these agents have calls open that ask for leases."""
+    def see(self, db: apsw.Connection, now: int, asked: Set[Request], claiming: Set[str]) -> None:
+        """Look at the store, while these requests are open and these agents ask for a task with its files."""
         this = moment(db, now)
         self.holds_in(this)
         for rule, statement in integrity.RULES.items():
@@ -157,7 +178,9 @@ class Past:
         if self.moments:
             self.holds_between(self.moments[-1], this)
             for lease in (lease for fence, lease in this.leases.items() if fence not in self.fences):
-                self.was_its_turn(lease, self.moments[-1], this, asking)
+                if lease.agent not in claiming:
+                    self.was_asked_for(lease, self.moments[-1], this, asked)
+                self.was_its_turn(lease, self.moments[-1], this)
         for fence, lease in this.leases.items():
             self.fences.setdefault(fence, (lease.agent, lease.path, lease.mode))
         self.over |= self.fences.keys() - this.live.keys()
@@ -167,7 +190,6 @@ class Past:
         held = [(lease.path, lease.agent, lease.mode) for lease in this.live.values()]
         assert conflicts(held) == [], "L1"
         assert this.model.in_a_circle() == [], "L12"
-        assert all(fence <= this.fence for fence in this.leases), "L2"
         epochs = [claim.epoch for claim in this.claims.values() if claim.epoch]
         assert len(epochs) == len(set(epochs)), "T1"
         assert all(claim.agent for claim in this.claims.values() if claim.status == "running"), "T1"
@@ -182,23 +204,36 @@ class Past:
         for task, claim in this.claims.items():
             if (before := last.claims.get(task)) is None:
                 continue
-            assert before.status == claim.status or (before.status, claim.status) in STEPS, (
-                f"T5: {before} {claim}"
-            )
+            step = (before.status, claim.status)
+            assert step in STEPS or before.status == claim.status, f"T5: {step}"
             assert claim.epoch == before.epoch or claim.epoch > last.fence, "T4: a claim under an old fence"
+            if before.status == "running" and before.until <= this.now and claim != before:
+                assert claim.attempts == before.attempts + 1, f"T3: not counted: {claim}"
+                assert (claim.status == "failed") == (claim.attempts == MOST_ATTEMPTS), f"T3: {claim}"
+            elif step == ("running", "running"):
+                assert claim.epoch == before.epoch, f"T1: a claim that was good went to another: {claim}"
         for message, receipt in this.receipts.items():
             earlier = last.receipts.get(message)
             if earlier is not None and earlier.receipt != receipt.receipt:
                 assert earlier.until <= this.now, "Q4: handed out while its receipt was valid"
 
-    def was_its_turn(self, lease: Lease, last: Moment, this: Moment, asking: Set[str]) -> None:
-        """A new lease is of an agent that asks or keeps a place, and nobody in its way had asked before."""
+    def was_asked_for(self, lease: Lease, last: Moment, this: Moment, asked: Set[Request]) -> None:
+        """A new lease is of a request that is open or has kept its place, and was granted whole."""
+        held = {(each.agent, each.path) for each in this.live.values()}
+        assert any(
+            (agent, mode) == (lease.agent, lease.mode)
+            and lease.path in paths
+            and held >= {(agent, path) for path in paths}
+            for agent, paths, mode in asked | last.kept
+        ), f"L7, L11: granted to nobody, or in part: {lease}"
+
+    def was_its_turn(self, lease: Lease, last: Moment, this: Moment) -> None:
+        """Nobody in the way of a new lease had asked before."""
         own = [
             place
             for (agent, paths, mode), place in last.places.items()
             if (agent, mode) == (lease.agent, lease.mode) and lease.path in paths
         ]
-        assert own or lease.agent in asking, f"L11: granted to nobody: {lease}"
         passed = [
             ticket
             for ticket in last.tickets

@@ -41,12 +41,14 @@ async def lived(template: Path, seed: int) -> World:
 
 
 async def test_whatever_comes_between_two_transactions_no_promise_is_broken(template: Path) -> None:
-    """L1, L2, L4, L5, L6, L7, L9, L10, L11, L12, L15, Q1, Q2, Q4, Q5, Q6, Q7, T1, T3, T4, T5, T7"""
+    """L1, L2, L4, L6, L7, L9, L10, L11, L12, L15, Q2, Q4, Q5, Q7, T1, T3, T5, T7"""
     print(f"CALLBOARD_SEED={SEED}")
     tally: Counter[str] = Counter()
     for seed in range(SEED, SEED + SEEDS):
         tally += (await lived(template, seed)).tally
     print(f"{SEEDS} histories, {tally.total()} calls, ended {dict(tally)}")
+    if not FULL:
+        return
     ended = {told.partition(" ")[0] for told in tally if told.endswith(" answered")}
     assert {told.partition(" ")[0] for told in tally} == ended, "what never succeeds proves nothing"
 
