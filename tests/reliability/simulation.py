@@ -7,7 +7,7 @@ since its call; and in the end, when all may come to rest, to what must have bec
 
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -125,7 +125,20 @@ class World:
         edge.pass_()
 
     async def _let_time_pass(self) -> None:
+        now = self.past.moments[-1]
+        ends = sorted(
+            end - now.now
+            for end in (
+                *(lease.expires for lease in now.leases.values()),
+                *(ticket.until for ticket in now.tickets),
+                *(claim.until for claim in now.claims.values()),
+                *(receipt.until for receipt in now.receipts.values()),
+            )
+            if end > now.now
+        )
         milliseconds = self.chance.choice(TIMES)
+        if ends and self.chance.random() < 0.3:
+            milliseconds = max(0, self.chance.choice(ends) - self.chance.choice((0, 0, 1)))
         self._note(f"{milliseconds} ms")
         if self.chance.random() < 0.3:
             self.clock.slip(milliseconds / 1000)  # who sleeps has not noticed yet
@@ -141,10 +154,16 @@ class World:
 
     async def _do_a_duty(self) -> None:
         process = self.chance.choice(self.processes)
-        duties = process.board.opened.duties
-        duty = self.chance.choice((duties.sweep_if_due, duties.look_for_processes, duties.tidy))
-        self._note(f"{self.processes.index(process)} {duty.__name__}")
-        process.start(self._next(), duty)
+        opened = process.board.opened
+        duties: list[Callable[[], Coroutine[Any, Any, None]]] = [
+            opened.duties.sweep_if_due,
+            opened.duties.look_for_processes,
+            opened.duties.tidy,
+            partial(opened.set_lock_delay, self.chance.choice((0, 0, 1))),
+        ]
+        number = self.chance.randrange(len(duties))
+        self._note(f"{self.processes.index(process)} duty {number}")
+        process.start(self._next(), duties[number])
 
     async def _write_what_is_left(self) -> None:
         process = self.chance.choice(self._left())
@@ -335,5 +354,4 @@ async def prepare(folder: Path) -> None:
         for agent in AGENTS:
             await opened.call("register_agent", {"agent_id": agent, "role": ROLE, "lead_id": LEAD})
         tasks = [{"id": name, "role": ROLE, "title": name, **more} for name, more in TASKS.items()]
-        await opened.set_lock_delay(1)
         await opened.call("add_dag_tasks", {"agent_id": LEAD, "tasks": tasks})
