@@ -3,6 +3,7 @@
 `CALLBOARD_PROOF=full` lives a release's number of histories; `CALLBOARD_SEED` is the seed of the first.
 """
 
+import logging
 import os
 import random
 import shutil
@@ -16,6 +17,12 @@ from tests.reliability.simulation import World, prepare
 FULL = os.environ.get("CALLBOARD_PROOF") == "full"
 SEED = int(os.environ.get("CALLBOARD_SEED") or random.randrange(1_000_000))
 SEEDS = 1_000 if FULL else 25
+
+
+@pytest.fixture(autouse=True)
+def only_errors(caplog: pytest.LogCaptureFixture) -> None:
+    """A history that fails is told by its trace; each killed process says that its end was not recorded."""
+    caplog.set_level(logging.ERROR, logger="callboard")
 
 
 @pytest.fixture

@@ -229,12 +229,9 @@ def stood_against(request: Request, refusal: Answer, moment: Moment) -> bool:
     if refusal["blocked_by"] == "delay":
         over = [lease for fence, lease in moment.leases.items() if fence not in moment.live]
         return held in moment.rests or (held, holder) in {(lease.path, lease.agent) for lease in over}
-    if refusal["blocked_by"] == "holder":
-        against = [(lease.path, lease.agent, lease.mode) for lease in moment.live.values()]
-    else:
-        own = moment.places.get(request)
-        earlier = [
-            ticket for ticket in moment.tickets if own is None or moment.places[request_of(ticket)] < own
-        ]
-        against = [(path, ticket.agent, ticket.mode) for ticket in earlier for path in ticket.paths]
+    own = moment.places.get(request)
+    earlier = [ticket for ticket in moment.tickets if own is None or moment.places[request_of(ticket)] < own]
+    against = [(path, ticket.agent, ticket.mode) for ticket in earlier for path in ticket.paths]
+    if refusal["blocked_by"] == "holder":  # maybe by a place whose turn came in this very transaction
+        against += [(lease.path, lease.agent, lease.mode) for lease in moment.live.values()]
     return any((held, holder) == each[:2] and not each[2] == mode == "shared" for each in against)
