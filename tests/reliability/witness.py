@@ -193,7 +193,8 @@ class Witness:
             assert ended is None or ended >= call.writes[-1] or call.replayed, "K4: acknowledged before"
             if receipt not in self.receipts[call.agent]:
                 self._handed[number] += 1
-            assert self._handed[number] <= given[-1].attempts, "Q6: handed out more often than was counted"
+            counted = [now.receipts[number].attempts for now in self.past.moments if number in now.receipts]
+            assert self._handed[number] <= counted[-1], "Q6: handed out more often than was counted"
             self.receipts[call.agent][receipt] = number
 
     def _acknowledges(self, call: Call, messages: list[int], seen: list[Moment]) -> None:
