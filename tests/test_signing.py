@@ -324,8 +324,9 @@ TAMPERED = {
     "who": ("UPDATE decisions SET confirmed_by = 'human:omar'", "forged"),
     "when": ("UPDATE decisions SET confirmed_at = '2020-01-01T00:00:00.000Z'", "forged"),
     "why": ("UPDATE decisions SET reason = 'else'", "forged"),
+    # No signature of Ed25519 ends so: the number that it ends with is smaller.
     "the signature": (
-        "UPDATE decisions SET signature = CAST(substr(signature, 1, 73) || x'00' AS BLOB)",
+        "UPDATE decisions SET signature = CAST(substr(signature, 1, 73) || x'FF' AS BLOB)",
         "forged",
     ),
     "part of the signature": ("UPDATE decisions SET signature = substr(signature, 1, 40)", "forged"),
