@@ -62,8 +62,7 @@ class Edge:
 
 
 class Work:
-    """A call, a duty, or what a call has left to do: a task of one process, which may be cancelled as clients
-    cancel calls."""
+    """A call or a duty: a task of one process, which may be cancelled as clients cancel calls."""
 
     def __init__(self, number: int, does: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.number = number
@@ -105,9 +104,10 @@ class Process:
         store = board.opened.store
         self.writes: Submit = store.write
         self._reads: Submit = store.read
-        store.write = self._write  # type: ignore[method-assign]
-        store.read = self._read  # type: ignore[method-assign]
-        store.post = self.left.append  # type: ignore[assignment, method-assign]
+        # Each still does what it did, but when it is let through.
+        store.write = self._write  # type: ignore[method-assign]  # see above
+        store.read = self._read  # type: ignore[method-assign]  # see above
+        store.post = self.left.append  # type: ignore[assignment, method-assign]  # its argument has another name
 
     def start(self, number: int, does: Callable[[], Coroutine[Any, Any, None]]) -> Work:
         work = Work(number, does)
@@ -131,7 +131,8 @@ class Process:
 
     async def close(self) -> None:
         store = self.board.opened.store
-        store.write, store.read = self.writes, self._reads  # type: ignore[assignment, method-assign]
+        # Its end is written without stopping.
+        store.write, store.read = self.writes, self._reads  # type: ignore[assignment, method-assign]  # its own
         await self._stack.aclose()
 
     async def _write(self, operation: Callable[[Tx], T]) -> T:
@@ -144,17 +145,10 @@ class Process:
         await self._stop(f"before its {kind}")
         self._running += 1
         try:
-            result = await submit(operation)
-        except Exception as error:
-            failed: Exception | None = error
-        else:
-            failed = None
+            return await submit(operation)
         finally:
             self._running -= 1
-        await self._stop(f"after its {kind}")
-        if failed is not None:
-            raise failed
-        return result
+            await self._stop(f"after its {kind}")
 
     async def _stop(self, at: str) -> None:
         if self.is_dead:

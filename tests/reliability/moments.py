@@ -88,10 +88,11 @@ class Moment:
 
     def grantable(self) -> list[Ticket]:
         """The tickets that nothing stands against, as the model sees it."""
+        model = self.model
         return [
             ticket
             for ticket in self.tickets
-            if not any(self.model.blockers(ticket.agent, ticket.paths, ticket.mode, ticket))
+            if not any(model.blockers(ticket.agent, ticket.paths, ticket.mode, ticket))
             and not any(globs.overlaps(path, rest) for path in ticket.paths for rest in self.rests)
         ]
 

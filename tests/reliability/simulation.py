@@ -1,8 +1,8 @@
 """A history of one store that a seed draws: calls, crashes, cancellations and time between any transactions.
 
 Two processes serve three agents and their lead, one over HTTP, one over a pipe. After every commit, and when
-time has passed, the store is held to the laws of `moments`; each answer is held to what the store has been
-since its call; and in the end, when all may come to rest, to what must have become of it.
+time has passed, the store is held to the laws of `moments`; each answer to what its transactions found and
+left; and in the end, when all may come to rest, the store to what must have become of it.
 """
 
 import random
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from callboard import integrity
-from callboard.board import Config, open_board
+from callboard.board import Config, Transport, open_board
 from callboard.errors import Refused
 from tests.conftest import Board, Counted, TurnedClock
 from tests.reliability.interleaving import Edge, Process, Work, settled
@@ -67,7 +67,8 @@ class World:
     async def live(self) -> None:
         """The whole history. Raises AssertionError for what may not be."""
         try:
-            for transport in ("http", "stdio"):
+            transports: tuple[Transport, ...] = ("http", "stdio")
+            for transport in transports:
                 self.processes.append(await self._opened(transport))
             with closing(self.processes[0].board.opened.store.connect()) as self.db:
                 await self._happen()
@@ -85,9 +86,9 @@ class World:
         await self._come_to_rest()
         self._judge()
 
-    async def _opened(self, transport: str) -> Process:
+    async def _opened(self, transport: Transport) -> Process:
         stack = AsyncExitStack()
-        config = Config(folder=self.folder, transport=transport, durability="normal", renew=False)  # type: ignore[arg-type]
+        config = Config(folder=self.folder, transport=transport, durability="normal", renew=False)
         opened = await stack.enter_async_context(open_board(config, clock=self.clock, ids=self.ids))
         return Process(Board(opened, self.clock, self.folder), stack)
 
@@ -287,7 +288,7 @@ class World:
         self.past.see(self.db, self.clock.boot_ms(), asked, claiming)
 
     def _gather(self, process: Process) -> None:
-        """Take what is over, and hold its answer to what the store has been meanwhile."""
+        """Take what is over, and have its answer judged."""
         over = [work for work in process.work if work.is_over]
         process.work = [work for work in process.work if not work.is_over]
         for work in over:

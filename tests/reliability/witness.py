@@ -1,4 +1,4 @@
-"""The answers of a simulation, each held to what the store was between its call and its coming."""
+"""The answers of a simulation, each held to what its transactions found in the store, and left there."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence, Set
@@ -84,7 +84,7 @@ class Witness:
         self._handed: Counter[int] = Counter()
         """How often each message was seen."""
         self._acknowledged: dict[int, int] = {}
-        """The number of the moment after each message's acknowledgement was answered."""
+        """The number of the moment that each message's acknowledgement found."""
         self._left: dict[Request, int] = {}
         """What killed calls asked for, and until when their places last at most."""
         self._writes: dict[str, list[int]] = defaultdict(list)
