@@ -64,14 +64,18 @@ class Moment:
     leases: dict[int, Lease]
     tickets: list[Ticket]
     """Who waits, in order. A place whose call is silent is none."""
+    in_line: list[Ticket]
+    """The same with what is over, and was not noticed yet."""
     places: dict[Request, int]
     """Where each request stands in line, silent ones too: a call that comes back has kept its place."""
     calling: set[Request]
     """The requests whose places are held by calls that wait."""
     kept: set[Request]
     """Those whose places are kept without."""
-    rests: list[str]
-    """The paths that rest."""
+    alone: set[Request]
+    """Those whose places no call waits in, as was noticed."""
+    rests: dict[str, int]
+    """The paths that rest, and until when."""
     claims: dict[str, Claim]
     receipts: dict[int, Receipt]
     keys: set[str]
@@ -88,13 +92,26 @@ class Moment:
 
     def grantable(self) -> list[Ticket]:
         """The tickets that nothing stands against, as the model sees it."""
-        model = self.model
-        return [
-            ticket
-            for ticket in self.tickets
-            if not any(model.blockers(ticket.agent, ticket.paths, ticket.mode, ticket))
-            and not any(globs.overlaps(path, rest) for path in ticket.paths for rest in self.rests)
-        ]
+        rests = [path for path, until in self.rests.items() if until > self.now]
+        return free(self.model, rests)
+
+    def overlooked(self) -> list[Request]:
+        """The kept places that should have been granted when the last was gone that stood against them. What
+        is over, and was not noticed yet, stands still."""
+        held = {(lease.path, lease.agent): lease for lease in self.leases.values()}
+        noticed = Model(self.now, self.fence, held, self.in_line)
+        found = [request_of(ticket) for ticket in free(noticed, list(self.rests))]
+        return [request for request in found if request in self.kept & self.alone]
+
+
+def free(model: Model, rests: list[str]) -> list[Ticket]:
+    """The tickets of a model that nothing stands against."""
+    return [
+        ticket
+        for ticket in model.tickets
+        if not any(model.blockers(ticket.agent, ticket.paths, ticket.mode, ticket))
+        and not any(globs.overlaps(path, rest) for path in ticket.paths for rest in rests)
+    ]
 
 
 FENCE = "SELECT CAST(value AS INTEGER) FROM settings WHERE key = 'store.fence'"
@@ -102,11 +119,11 @@ LEASES = """
     SELECT file_path, agent_id, mode, fence, ttl_ms, expires_boot_ms, renew_until_boot_ms FROM _leases
 """
 TICKETS = """
-    SELECT ticket, call_until_boot_ms, queue_until_boot_ms, agent_id, mode, ttl_ms,
+    SELECT ticket, call_until_boot_ms, queue_until_boot_ms, lapsed_boot_ms, agent_id, mode, ttl_ms,
            max(call_until_boot_ms, queue_until_boot_ms) AS until
       FROM _lock_waiters ORDER BY ticket
 """
-RESTS = "SELECT file_path FROM _lock_delays WHERE until_boot_ms > ?"
+RESTS = "SELECT file_path, until_boot_ms FROM _lock_delays"
 CLAIMS = """
     SELECT id, dag_status, coalesce(assigned_agent_id, ''), claim_epoch, coalesce(lease_boot_ms, 0), attempts
       FROM dag_tasks
@@ -132,8 +149,8 @@ def moment(db: apsw.Connection, now: int) -> Moment:
     for ticket, path in db.execute("SELECT ticket, file_path FROM _lock_waiter_paths"):
         paths[ticket].append(relative(path))
     waiting = [
-        (ticket, call_until, queue_until, Ticket(agent, tuple(paths[ticket]), mode, ttl, until))
-        for ticket, call_until, queue_until, agent, mode, ttl, until in db.execute(TICKETS)
+        (ticket, call_until, queue_until, lapsed, Ticket(agent, tuple(paths[ticket]), mode, ttl, until))
+        for ticket, call_until, queue_until, lapsed, agent, mode, ttl, until in db.execute(TICKETS)
     ]
     leases = [Lease(relative(path), *rest) for path, *rest in db.execute(LEASES)]
     return Moment(
@@ -141,10 +158,12 @@ def moment(db: apsw.Connection, now: int) -> Moment:
         fence=db.execute(FENCE).get,
         leases={lease.fence: lease for lease in leases},
         tickets=[ticket for *_, ticket in waiting if ticket.until > now],
-        places={request_of(ticket): number for number, _, _, ticket in waiting},
-        calling={request_of(ticket) for _, call_until, _, ticket in waiting if call_until > now},
-        kept={request_of(ticket) for _, _, queue_until, ticket in waiting if queue_until > now},
-        rests=[relative(path) for (path,) in db.execute(RESTS, (now,))],
+        in_line=[ticket for _, _, _, lapsed, ticket in waiting if not lapsed],
+        places={request_of(ticket): number for number, *_, ticket in waiting},
+        calling={request_of(ticket) for _, call_until, *_, ticket in waiting if call_until > now},
+        kept={request_of(ticket) for _, _, queue_until, _, ticket in waiting if queue_until > now},
+        alone={request_of(ticket) for _, call_until, *_, ticket in waiting if not call_until},
+        rests={relative(path): until for path, until in db.execute(RESTS)},
         claims={task: Claim(*rest) for task, *rest in db.execute(CLAIMS)},
         receipts={message: Receipt(*rest) for message, *rest in db.execute(RECEIPTS)},
         keys={key for (key,) in db.execute(KEYS)},
@@ -191,6 +210,7 @@ class Past:
         held = [(lease.path, lease.agent, lease.mode) for lease in this.live.values()]
         assert conflicts(held) == [], "L1"
         assert this.model.in_a_circle() == [], "L12"
+        assert this.overlooked() == [], "L10"
         epochs = [claim.epoch for claim in this.claims.values() if claim.epoch]
         assert len(epochs) == len(set(epochs)), "T1"
         assert all(claim.agent for claim in this.claims.values() if claim.status == "running"), "T1"

@@ -229,7 +229,9 @@ def stood_against(request: Request, refusal: Answer, moment: Moment) -> bool:
         return False
     if refusal["blocked_by"] == "delay":
         over = [lease for fence, lease in moment.leases.items() if fence not in moment.live]
-        return held in moment.rests or (held, holder) in {(lease.path, lease.agent) for lease in over}
+        return moment.rests.get(held, 0) > moment.now or (held, holder) in {
+            (lease.path, lease.agent) for lease in over
+        }
     own = moment.places.get(request)
     earlier = [ticket for ticket in moment.tickets if own is None or moment.places[request_of(ticket)] < own]
     against = [(path, ticket.agent, ticket.mode) for ticket in earlier for path in ticket.paths]
